@@ -1,0 +1,215 @@
+"""Install or build the programs of the native stack into a cache outside the repository.
+
+    install [--check] [PART...]
+
+The parts are `collector` and `jaeger`, built with Go, and `prometheus`, the machine's own or else
+the Debian package, unpacked without being installed. What is there already is left alone. Exits 0
+when every part asked for is there, 1 when one is missing or could not be made, 2 on wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import parts
+
+BUILDER = "go.opentelemetry.io/collector/cmd/builder"
+LOG_TAIL = 15
+
+
+class InstallError(Exception):
+    """A part cannot be had; the message is one sentence, then the end of the log if there is one."""
+
+
+class Runner:
+    """Runs the commands that make one part, their output in a log beside the cache's programs."""
+
+    def __init__(self, log: Path) -> None:
+        """Start an empty log."""
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+
+    def __call__(
+        self, *argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a command to its end and return what it wrote on standard output.
+
+        Raises:
+            InstallError: when it fails.
+        """
+        with self._log.open("ab") as log:
+            done = subprocess.run(
+                argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=log, check=False,
+            )  # fmt: skip
+            log.write(done.stdout)
+        if done.returncode:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            tail = "\n".join(f"  {line[:300]}" for line in lines[-LOG_TAIL:])
+            message = f"{argv[0]} failed with code {done.returncode}; the end of {self._log}:"
+            raise InstallError(f"{message}\n{tail}")
+        return done.stdout.decode()
+
+
+def build_collector(run: Runner, work: Path) -> None:
+    """Generate the collector's sources from its manifest and compile them."""
+    go = _go()
+    version = f"v{parts.collector_version()}"
+    tools = work / "tools"
+    run(go, "install", f"{BUILDER}@{version}", cwd=work, env=_go_env(GOBIN=str(tools)))
+    manifest, *locks = parts.COLLECTOR_SOURCES
+    sources = work / "sources"
+    sources.mkdir()
+    (work / "builder.yaml").write_text(
+        manifest.read_text(encoding="utf-8").replace("dist:\n", f"dist:\n  output_path: {sources}\n"),
+        encoding="utf-8",
+    )
+    run(
+        tools / "builder", "--config", "builder.yaml", "--skip-get-modules", "--skip-compilation",
+        cwd=work, env=_go_env(),
+    )  # fmt: skip
+    for lock in locks:
+        shutil.copy(lock, sources)
+    _compile(run, go, ".", sources, work / "otelcol")
+    _place(work / "otelcol", parts.collector_path())
+
+
+def build_jaeger(run: Runner, work: Path) -> None:
+    """Compile Jaeger in its module's own folder, since `go install` refuses its replacements."""
+    go = _go()
+    wanted = f"{parts.JAEGER_MODULE}@v{parts.JAEGER_MODULE_VERSION}"
+    module = json.loads(run(go, "mod", "download", "-json", wanted, cwd=work, env=_go_env()))
+    if module["Sum"] != parts.JAEGER_MODULE_SUM:
+        message = f"{wanted} is not what it was: its sum is {module['Sum']}."
+        raise InstallError(message)
+    _compile(run, go, "./cmd/jaeger", Path(module["Dir"]), work / "jaeger")
+    _place(work / "jaeger", parts.jaeger_path())
+
+
+def unpack_prometheus(run: Runner, work: Path) -> None:
+    """Unpack the Debian package, not install it: that would need root and start a service."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        message = (
+            "Prometheus is not on the PATH and apt-get is not here to fetch it: "
+            "install Prometheus with this system's own package manager."
+        )
+        raise InstallError(message)
+    try:
+        run("apt-get", "download", "prometheus", cwd=work)
+    except InstallError:
+        # A machine may have no package lists yet. Lists of our own need no root.
+        for name in ("lists/partial", "cache/archives/partial"):
+            (work / name).mkdir(parents=True)
+        own = ("-o", f"Dir::State::lists={work}/lists", "-o", f"Dir::Cache={work}/cache")
+        run("apt-get", *own, "update", cwd=work)
+        run("apt-get", *own, "download", "prometheus", cwd=work)
+    (package,) = work.glob("prometheus_*.deb")
+    version = run("dpkg-deb", "-f", package, "Version", cwd=work).strip()
+    run("dpkg-deb", "-x", package, work / "unpacked", cwd=work)
+    target = parts.cache_dir() / f"prometheus-{version}"
+    if not target.exists():
+        (work / "unpacked").rename(target)
+
+
+MAKERS: dict[str, tuple[Callable[[Runner, Path], None], str]] = {
+    "collector": (build_collector, "built with Go, about 3 minutes on 2 cores"),
+    "jaeger": (build_jaeger, "built with Go, about 3 minutes on 2 cores"),
+    "prometheus": (unpack_prometheus, "fetched as a Debian package"),
+}
+
+
+def install(name: str) -> parts.Part:
+    """Make a part unless it is there, and return it.
+
+    Raises:
+        InstallError: when it cannot be made.
+    """
+    part = parts.parts()[name]
+    if part.complete:
+        return part
+    with _alone(name) as cache:
+        part = parts.parts()[name]
+        if part.complete:  # Somebody else made it while we waited for the lock.
+            return part
+        make, how = MAKERS[name]
+        log = cache / "logs" / f"{name}.log"
+        print(f"{name:<11} {part.version}: being {how}; log: {log}", flush=True)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{name}-work-") as work:
+            make(Runner(log), Path(work))
+        print(f"{name:<11} done in {time.monotonic() - began:.0f} s", flush=True)
+        return parts.parts()[name]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="install", description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="only say what is there")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(MAKERS)} (default: all)"
+    )
+    asked = parser.parse_args(argv)
+    if unknown := [name for name in asked.parts if name not in MAKERS]:
+        parser.error(f"no such part: {', '.join(unknown)}")
+    whole = True
+    for name in asked.parts or MAKERS:
+        try:
+            part = parts.parts()[name] if asked.check else install(name)
+        except InstallError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        for program, path in part.programs.items():
+            print(f"{name:<11} {part.version:<24} {path or f'{program} is missing'}")
+        whole &= part.complete
+    return 0 if whole else 1
+
+
+def _go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        message = "Go is not on the PATH and this part is built with it: install Go 1.26 or newer."
+        raise InstallError(message)
+    return go
+
+
+def _go_env(**more: str) -> dict[str, str]:
+    """Return the environment for Go: no C compiler, no paths of this machine in the program."""
+    flags = f"{os.environ.get('GOFLAGS', '')} -trimpath -buildvcs=false".strip()
+    return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": flags, **more}
+
+
+def _compile(run: Runner, go: str, package: str, folder: Path, target: Path) -> None:
+    stripped = "-s -w"
+    run(go, "build", "-ldflags", stripped, "-o", target, package, cwd=folder, env=_go_env())
+
+
+def _place(program: Path, target: Path) -> None:
+    """Move a finished program to its place in one step, so that half a program is never found."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    program.replace(target)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[Path]:
+    """Hold the lock of one part, so that two installations do not build it side by side."""
+    cache = parts.cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield cache
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""OpenTelemetry instrumentation for multi-agent Python systems.
+
+Zero code: start a program with `opentelemetry-instrument` and describe its orchestrator in
+`otel-agents.toml`. By hand: the scopes below, as context managers or decorators. Importing this
+package loads the OpenTelemetry API and nothing heavy; what is asked of it is loaded then.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otel_agents.configure import OtelAgentsInstrumentor
+    from otel_agents.context import extract, inject
+    from otel_agents.logs import log_context
+    from otel_agents.model_call import model
+    from otel_agents.scopes import (
+        agent,
+        delivery,
+        gate,
+        human,
+        iteration,
+        phase,
+        progress,
+        run,
+        task,
+        tool,
+        validation,
+        worker,
+    )
+    from otel_agents.version import __version__
+
+__all__ = [
+    "OtelAgentsInstrumentor",
+    "__version__",
+    "agent",
+    "delivery",
+    "extract",
+    "gate",
+    "human",
+    "inject",
+    "iteration",
+    "log_context",
+    "model",
+    "phase",
+    "progress",
+    "run",
+    "task",
+    "tool",
+    "validation",
+    "worker",
+]
+
+_HOMES = {
+    "OtelAgentsInstrumentor": "configure",
+    "__version__": "version",
+    "extract": "context",
+    "inject": "context",
+    "log_context": "logs",
+    "model": "model_call",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'scopes')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

@@ -1,0 +1,50 @@
+"""The one place where failures of ours end, so that none reaches the host program.
+
+Each failure is counted; one line is logged a minute at most, since a failure in a hot path would
+otherwise fill the host's log. Tests of ours set `strict`, and there a failure is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+logger = logging.getLogger("otel_agents")
+_QUIET_SECONDS: Final = 60.0
+
+
+class _Boundary:
+    """What was caught: counts by place, and when a place was last logged."""
+
+    def __init__(self) -> None:
+        self.strict = False
+        self.counts: dict[str, int] = {}
+        self._logged: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def caught(self, place: str, error: BaseException) -> None:
+        """Count a failure at a place of ours; raise it instead where `strict` is set."""
+        if self.strict:
+            raise error
+        with self._lock:
+            self.counts[place] = self.counts.get(place, 0) + 1
+            now = time.monotonic()
+            quiet = now - self._logged.get(place, -_QUIET_SECONDS) < _QUIET_SECONDS
+            if not quiet:
+                self._logged[place] = now
+        if not quiet:
+            self.warn("otel-agents failed in %s; the program goes on: %r", place, error)
+
+    @staticmethod
+    def warn(message: str, *arguments: object) -> None:
+        """Log a warning, whatever the host did to its handlers."""
+        try:
+            logger.warning(message, *arguments)
+        except Exception:  # noqa: BLE001 - a hostile handler or repr must not reach the host
+            return
+
+
+boundary: Final = _Boundary()
+caught: Final = boundary.caught

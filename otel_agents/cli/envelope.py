@@ -1,0 +1,61 @@
+"""What every command shares: the JSON envelope, and errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import Any, Final
+
+import msgspec
+
+from otel_agents.errors import OtelAgentsError
+from otel_agents.signals import new_id
+from otel_agents.state.times import rfc3339
+
+# The exit codes of interfaces that errors do not bring along.
+OK: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 3
+
+# Characters that JSON may hold as they are but a terminal may obey: C1 controls, and those that
+# change the direction of text or break lines.
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def envelope(data: Any, error: dict[str, Any] | None = None) -> str:  # noqa: ANN401 - any JSON
+    """Return one line: `{"data": …, "error": null|{code, message, details}, "meta": {…}}`."""
+    meta = {"timestamp": rfc3339(time.time_ns()), "request_id": new_id()}
+    text = msgspec.json.encode({"data": data, "error": error, "meta": meta}).decode()
+    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def print_data(data: Any) -> None:  # noqa: ANN401 - any JSON
+    """Print an answer as one envelope, at once."""
+    sys.stdout.write(envelope(data) + "\n")
+    sys.stdout.flush()
+
+
+def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
+    """Say what went wrong, on stderr and where asked for in an envelope; return the exit code.
+
+    Args:
+        code: `not_found`, `invalid_input`, `unauthorized`, `unavailable` or `internal`.
+        message: One sentence that names what is wrong and what to do.
+        exit_code: What the process is to exit with.
+        as_json: Whether the command was asked for JSON.
+
+    """
+    from otel_agents.cli.text import visible  # noqa: PLC0415 - only where something failed
+
+    if as_json:
+        sys.stdout.write(envelope(None, {"code": code, "message": message, "details": {}}) + "\n")
+        sys.stdout.flush()
+    sys.stderr.write(f"otel-agents: {visible(message)}\n")
+    return exit_code
+
+
+def fail_with(error: OtelAgentsError, *, as_json: bool) -> int:
+    """Report one of our errors; return its exit code."""
+    return fail(error.code, str(error), error.exit_code, as_json=as_json)

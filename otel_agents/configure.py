@@ -1,0 +1,161 @@
+"""The composition root: the only module that knows every part.
+
+A runtime is made from the settings when the first scope opens, so that a program has set up its
+OpenTelemetry providers by then, and switching the instrumentation on costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_agents import heartbeat, runtime, values, workspace
+from otel_agents.boundary import boundary, caught
+from otel_agents.metrics import Metrics
+from otel_agents.pipeline import Pipeline
+from otel_agents.runtime import Runtime
+from otel_agents.sinks import make_sink
+from otel_agents.vocabulary import PROFILES
+
+if TYPE_CHECKING:
+    from otel_agents.pipeline import Sink
+    from otel_agents.settings import Settings
+
+_NO_PROVIDER: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
+
+
+def settings_now() -> Settings:
+    """Return the settings in force here: file and environment."""
+    from otel_agents import settings  # noqa: PLC0415 - reads files; only when asked for
+
+    return settings.load(os.environ, Path.cwd())
+
+
+def build(settings: Settings | None = None) -> Runtime:
+    """Make a runtime from the settings; what is wrong with them is said once and left out."""
+    try:
+        settings = settings or settings_now()
+    except Exception as error:  # noqa: BLE001 - a vanished working directory, say
+        caught("settings", error)
+        return Runtime()
+    if settings.disabled:
+        return Runtime(disabled=True)
+    for problem in settings.problems:
+        boundary.warn("otel-agents: %s", problem)
+    values.hide(settings.redact_names, settings.redact_patterns)
+    metrics = Metrics()
+    pipeline = Pipeline(_sinks(settings), metrics.dropped)
+    atexit.register(pipeline.close)
+    if pipeline.sinks:
+        heartbeat.begin()
+    from otel_agents.usage import Prices  # noqa: PLC0415 - beside the settings they come from
+
+    try:
+        prices = Prices(settings.prices)
+    except ValueError as error:
+        boundary.warn("otel-agents: %s", error)
+        prices = Prices()
+    return Runtime(
+        metrics=metrics,
+        pipeline=pipeline if pipeline.sinks else None,
+        prices=prices,
+        profile=PROFILES[settings.semconv],
+        capture=settings.capture in {"span_only", "span_and_event"},
+        attach_processor=attach_processors,
+    )
+
+
+def _sinks(settings: Settings) -> list[Sink]:
+    home = workspace.find()
+    urls: list[str] = []
+    if settings.sinks is not None:
+        urls = list(settings.sinks)
+    else:
+        if home is not None:
+            urls.append("jsonl:")
+        if _logs_are_exported():
+            urls.append("otlp:")
+    found = []
+    for url in urls:
+        try:
+            found.append(make_sink(url, home))
+        except Exception as error:  # noqa: BLE001 - one bad sink must not cost the others
+            boundary.warn("otel-agents: %s", error)
+    return found
+
+
+def _logs_are_exported() -> bool:
+    from opentelemetry._logs import get_logger_provider  # noqa: PLC0415 - light, once
+
+    return type(get_logger_provider()).__name__ not in _NO_PROVIDER
+
+
+def attach_processors(tracer_provider: Any) -> None:
+    """Add the processors that stamp ids to the program's own providers, where they are SDK ones."""
+    add = getattr(tracer_provider, "add_span_processor", None)
+    if add is None:
+        return
+    from opentelemetry._logs import get_logger_provider  # noqa: PLC0415 - only with an SDK
+
+    from otel_agents.stamping import StampLogs, StampSpans  # noqa: PLC0415 - loads the SDK
+
+    add(StampSpans())
+    add_logs = getattr(get_logger_provider(), "add_log_record_processor", None)
+    if add_logs is not None:
+        # First in line, so that the exporter behind it sees the stamped record.
+        add_logs(StampLogs())
+
+
+def prepare() -> None:
+    """Set up the SDK before instrumentors load, unless something else has done it.
+
+    `opentelemetry-instrument` needs a configurator to export anything; the one that
+    `opentelemetry-distro` brings pins one SDK version. Without it this runs the SDK's own
+    configurator with distro's defaults: OTLP over gRPC, each changed by its `OTEL_*` variable.
+    """
+    try:
+        from opentelemetry import trace  # noqa: PLC0415 - run before anything else is loaded
+
+        off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+        names = {name.strip() for name in off.split(",")}
+        provider = type(trace.get_tracer_provider()).__name__
+        if sdk_disabled() or names & {"otel_agents", "*"} or provider != "ProxyTracerProvider":
+            return
+        from opentelemetry.sdk._configuration import (  # noqa: PLC0415 - as distro does
+            _OTelSDKConfigurator,
+        )
+
+        for signal in ("TRACES", "METRICS", "LOGS"):
+            os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        _OTelSDKConfigurator().configure()
+    except Exception as error:  # noqa: BLE001 - an error here would stop every instrumentor
+        caught("SDK set-up", error)
+
+
+def sdk_disabled() -> bool:
+    """Return whether `OTEL_SDK_DISABLED` switches all telemetry off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def flush(seconds: float = 5.0) -> None:
+    """Bring what is waiting on its way: signals, spans, metrics and logs, in this order."""
+    from opentelemetry import _logs, metrics, trace  # noqa: PLC0415 - at exit only
+
+    current = runtime.peek()
+    if current is not None and current.pipeline is not None:
+        current.pipeline.flush(seconds)
+    for provider in (
+        trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider(),
+    ):  # fmt: skip
+        force = getattr(provider, "force_flush", None)
+        if force is not None:
+            try:
+                force(int(seconds * 1000))
+            except Exception as error:  # noqa: BLE001 - an exporter may be half shut down
+                caught("flush", error)
+
+
+runtime.made_by(build)

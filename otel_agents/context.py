@@ -1,0 +1,157 @@
+"""Where the running code is: ids that follow asyncio tasks, threads and, by a carrier, queues.
+
+The ids live in the OpenTelemetry context, under one key, so that whatever carries that context
+carries them too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote, unquote
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+
+from otel_agents.boundary import caught
+from otel_agents.signals import STAMPED, Ids
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from opentelemetry.context import Context
+
+FRAME_KEY: Final = otel_context.create_key("otelagents-frame")
+_BAGGAGE: Final = "baggage"
+_MAX_CARRIED: Final = 4096  # bytes of ids taken from a carrier: a hostile one must cost nothing
+_FIELDS: Final = {key: field for field, key in STAMPED.items()} | {"otelagents.agent.name": "agent"}
+
+
+class Frame:
+    """The ids in force, the attributes made of them, and the scope that set them.
+
+    `scope` is None for a frame that came from another process.
+    """
+
+    __slots__ = ("ids", "scope", "stamp")
+
+    def __init__(self, ids: Ids, stamp: dict[str, Any], scope: Any = None) -> None:  # noqa: ANN401
+        self.ids = ids
+        self.stamp = stamp
+        self.scope = scope
+
+
+def stamp_of(ids: Ids) -> dict[str, Any]:
+    """Return the attributes that stand on every span and log record under these ids."""
+    found = {}
+    for field, key in STAMPED.items():
+        value = getattr(ids, field)
+        if value is not None:
+            found[key] = value
+    return found
+
+
+def current_frame(context: Context | None = None) -> Frame | None:
+    """Return the frame of a context, of the current one by default."""
+    found = (otel_context.get_current() if context is None else context).get(FRAME_KEY)
+    return found if isinstance(found, Frame) else None
+
+
+def current_ids() -> Ids | None:
+    """Return the ids in force here, or None outside any scope."""
+    frame = current_frame()
+    return None if frame is None else frame.ids
+
+
+def restore(mine: Context, previous: Context) -> None:
+    """Make `previous` current again, if what is current is `mine` or something left over inside it.
+
+    A token is never used: resetting one outside the context it was made in is an error that
+    OpenTelemetry logs, and generators closed by the garbage collector or by another task do just
+    that. Setting the previous value is always allowed, and where another task's context is
+    current there is nothing of ours to take away.
+    """
+    current = otel_context.get_current()
+    if current is not mine:
+        frame = current.get(FRAME_KEY)
+        own = mine.get(FRAME_KEY)
+        scope = getattr(frame, "scope", None)
+        while scope is not None and scope.frame is not own:
+            scope = scope.parent
+        if scope is None:
+            return
+    otel_context.attach(previous)
+
+
+def inject(carrier: MutableMapping[str, str]) -> None:
+    """Write the current trace and ids into a carrier, such as the headers of a queued task.
+
+    The trace goes as the configured propagators say, the ids as W3C baggage members beside any
+    that are there. They are put in no other request of the program: only in this carrier.
+    """
+    try:
+        propagate.inject(carrier)
+        frame = current_frame()
+        if frame is None:
+            return
+        members = [f"{key}={quote(str(value), safe='')}" for key, value in frame.stamp.items()]
+        if frame.ids.agent:
+            members.append(f"otelagents.agent.name={quote(frame.ids.agent, safe='')}")
+        existing = carrier.get(_BAGGAGE)
+        carrier[_BAGGAGE] = ",".join([existing, *members] if existing else members)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("inject", error)
+
+
+class Extracted:
+    """A carrier's trace and ids, made current by `with`; `context` holds them for other uses."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._previous: Context | None = None
+
+    def __enter__(self) -> Self:
+        """Make the carried context current."""
+        self._previous = otel_context.get_current()
+        otel_context.attach(self.context)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make the context before it current again."""
+        if self._previous is not None:
+            otel_context.attach(self._previous)
+            self._previous = None
+
+    async def __aenter__(self) -> Self:
+        """Make the carried context current."""
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Make the context before it current again."""
+        self.__exit__()
+
+
+def extract(carrier: Mapping[str, str]) -> Extracted:
+    """Read what `inject` wrote; use the answer in a `with` around the work.
+
+    A carrier without any of it, or with garbage, gives the current context unchanged.
+    """
+    context = otel_context.get_current()
+    try:
+        context = propagate.extract(carrier, context)
+        found: dict[str, Any] = {}
+        for member in str(carrier.get(_BAGGAGE, ""))[:_MAX_CARRIED].split(","):
+            key, _, value = member.partition("=")
+            field = _FIELDS.get(key.strip())
+            if field is None:
+                continue
+            text = unquote(value.partition(";")[0].strip())
+            if field != "iteration":
+                found[field] = text
+            elif text.isdecimal():
+                found[field] = int(text)
+        if found:
+            ids = Ids(**found)
+            context = otel_context.set_value(FRAME_KEY, Frame(ids, stamp_of(ids)), context)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("extract", error)
+    return Extracted(context)

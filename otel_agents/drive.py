@@ -1,0 +1,184 @@
+"""Running a callable of any shape inside a scope: sync, async, generator, async generator.
+
+A generator's scope is current only while the generator itself runs, never between its items:
+there the consumer's own code runs, and what it starts is not part of the generator's work.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from otel_agents.boundary import caught
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+
+    from otel_agents.scope import Scope
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+class Finish(Protocol):
+    """Called with a callable's result, before its scope ends."""
+
+    def __call__(self, scope: Scope, result: Any, /) -> None:
+        """Take from the result what the scope wants to keep."""
+
+
+def is_lazy(function: Any) -> bool:
+    """Return whether calling a callable only makes a coroutine or generator, which runs later."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
+
+
+def drive(
+    scope: Scope, call: Callable[[], Any], *, lazy: bool, finish: Finish | None = None
+) -> Any:
+    """Run `call` inside the scope and return what it returns.
+
+    A result that is a coroutine or generator is followed until it is done, also where a plain
+    callable returns one, since a decorator of the host's can hide what it wraps.
+    """
+    if lazy:
+        return _follow(scope, call(), finish)
+    scope.start()
+    scope.attach()
+    try:
+        result = call()
+    except BaseException as error:
+        scope.detach()
+        scope.end(error)
+        raise
+    scope.detach()
+    return _follow(scope, result, finish)
+
+
+def _follow(scope: Scope, result: Any, finish: Finish | None) -> Any:
+    if inspect.iscoroutine(result):
+        return _await_in(scope, result, finish)
+    if inspect.isgenerator(result):
+        return _step(scope, result, finish)
+    if inspect.isasyncgen(result):
+        return _step_async(scope, result, finish)
+    _done(scope, result, finish)
+    return result
+
+
+def _done(scope: Scope, result: Any, finish: Finish | None) -> None:
+    if finish is not None:
+        try:
+            finish(scope, result)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("result", error)
+    scope.end()
+
+
+async def _await_in(scope: Scope, work: Awaitable[Any], finish: Finish | None) -> Any:
+    scope.begin()
+    scope.attach()
+    try:
+        result = await work
+    except BaseException as error:
+        scope.detach()
+        scope.end(error)
+        raise
+    scope.detach()
+    _done(scope, result, finish)
+    return result
+
+
+def _step(
+    scope: Scope, inner: Generator[Any, Any, Any], finish: Finish | None
+) -> Generator[Any, Any, Any]:
+    scope.begin()
+    resume: Callable[[], Any] = functools.partial(next, inner)
+    while True:
+        scope.attach()
+        try:
+            item = resume()
+        except StopIteration as stop:
+            scope.detach()
+            _done(scope, stop.value, finish)
+            return stop.value
+        except BaseException as error:
+            scope.detach()
+            scope.end(error)
+            raise
+        scope.detach()
+        try:
+            sent = yield item
+        except GeneratorExit as closing:
+            scope.attach()
+            try:
+                inner.close()
+            except BaseException as error:
+                scope.detach()
+                scope.end(error)
+                raise
+            scope.detach()
+            scope.end(closing)
+            raise
+        except BaseException as thrown:  # noqa: BLE001 - handed on to the generator
+            resume = functools.partial(inner.throw, thrown)
+        else:
+            resume = functools.partial(inner.send, sent)
+
+
+async def _step_async(
+    scope: Scope, inner: AsyncGenerator[Any, Any], finish: Finish | None
+) -> AsyncGenerator[Any, Any]:
+    scope.begin()
+    resume: Callable[[], Awaitable[Any]] = inner.__anext__
+    while True:
+        scope.attach()
+        try:
+            item = await resume()
+        except StopAsyncIteration:
+            scope.detach()
+            _done(scope, None, finish)
+            return
+        except BaseException as error:
+            scope.detach()
+            scope.end(error)
+            raise
+        scope.detach()
+        try:
+            sent = yield item
+        except GeneratorExit as closing:
+            scope.attach()
+            try:
+                await inner.aclose()
+            except BaseException as error:
+                scope.detach()
+                scope.end(error)
+                raise
+            scope.detach()
+            scope.end(closing)
+            raise
+        except BaseException as thrown:  # noqa: BLE001 - handed on to the generator
+            resume = functools.partial(inner.athrow, thrown)
+        else:
+            resume = functools.partial(inner.asend, sent)
+
+
+def decorate(function: _F, make: Callable[[], Scope]) -> _F:
+    """Return a function that runs in a scope of its own at every call.
+
+    wrapt's wrapper looks like the function in every way: to `inspect`, as a method, as a
+    classmethod or staticmethod.
+    """
+    import wrapt  # noqa: PLC0415 - only programs that decorate load it
+
+    lazy = is_lazy(getattr(function, "__func__", function))
+
+    def wrapper(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        return drive(make(), functools.partial(wrapped, *args, **kwargs), lazy=lazy)
+
+    return cast("_F", wrapt.FunctionWrapper(function, wrapper))

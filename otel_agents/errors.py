@@ -1,0 +1,50 @@
+"""The errors a caller can meet, and the exit codes they end a command with.
+
+    OtelAgentsError
+    ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
+    ├── UsageError         a payload no provider sends                       (exit 2)
+    ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
+    └── UnavailableError   a server, end point or extra that is not there    (exit 1)
+
+Inside a host program none of them is raised by telemetry: they reach the callers of the
+command line and of the few functions that say so.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OtelAgentsError(Exception):
+    """The root of the tree; `code` is the envelope's `error.code`."""
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsError(OtelAgentsError, ValueError):
+    """A setting that cannot be used; the message names it and says what to do."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class UsageError(OtelAgentsError, ValueError):
+    """A usage payload that no known provider sends."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class NotFoundError(OtelAgentsError, LookupError):
+    """The run, agent, file or workspace asked about does not exist."""
+
+    code = "not_found"
+    exit_code = 4
+
+
+class UnavailableError(OtelAgentsError):
+    """A server, end point or optional part that is needed is not there."""
+
+    code = "unavailable"
+    exit_code = 1

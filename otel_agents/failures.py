@@ -1,0 +1,49 @@
+"""What an exception means for the scope it leaves: an outcome, a type, and what may be told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from otel_agents.signals import Failure
+from otel_agents.values import plain, redact
+from otel_agents.vocabulary import Outcome
+
+_CANCELLED: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return how a scope ended, from the exception that left it."""
+    if error is None:
+        return "success"
+    if isinstance(error, _CANCELLED):
+        return "cancellation"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, SystemExit) and error.code in {None, 0}:
+        return "success"
+    return "error"
+
+
+def error_type_of(error: BaseException) -> str:
+    """Return an exception's class as the conventions' `error.type`: qualified, unless built in."""
+    kind = type(error)
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def failure_of(error: BaseException, *, message: bool) -> Failure:
+    """Return what a signal says of an exception; its text only where `message` allows."""
+    where = ""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is not None:
+        code = traceback.tb_frame.f_code
+        where = f"{os.path.basename(code.co_filename)}:{traceback.tb_lineno} in {code.co_name}"  # noqa: PTH119
+    text = ""
+    if message:
+        first = error.args[0] if error.args else ""
+        text = str(redact("", plain(first)))
+    return Failure(type=error_type_of(error), message=text, where=where)

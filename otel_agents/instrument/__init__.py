@@ -1,0 +1,1 @@
+"""Instrumentations: one file per framework, and what they share."""

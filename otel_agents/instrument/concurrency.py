@@ -1,0 +1,182 @@
+"""Scopes that follow work into threads, executors and processes.
+
+asyncio carries the context by itself. Threads start without one, and a process that is spawned
+starts without instrumentation too: it gets both along with its first piece of work.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import multiprocessing.process
+import multiprocessing.util
+import sys
+import threading
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+
+from otel_agents.boundary import caught
+from otel_agents.context import FRAME_KEY, extract, inject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.context import Context
+
+    from otel_agents.instrument.seams import Seams
+
+_AUTO: Final = "opentelemetry.instrumentation.auto_instrumentation"
+_CARRIED: Final = "_otelagents_carried"
+
+
+class _State:
+    """What `install` was given; `register_after_fork` keeps a weak reference to it."""
+
+    flush: Callable[[], None] | None = None
+
+
+_state: Final = _State()
+
+
+def install(seams: Seams, flush: Callable[[], None]) -> None:
+    """Replace where threads, executors and processes take their work.
+
+    `flush` is called when a child process ends: multiprocessing leaves by `os._exit`, without
+    `atexit`.
+    """
+    seams.replace(threading.Thread, "start", _thread_start)
+    seams.replace(concurrent.futures.ThreadPoolExecutor, "submit", _thread_submit)
+    seams.replace(concurrent.futures.ProcessPoolExecutor, "submit", _process_submit)
+    seams.replace(multiprocessing.process.BaseProcess, "start", _process_start)
+    if _state.flush is None:
+        multiprocessing.util.register_after_fork(_state, _flush_at_exit)
+    _state.flush = flush
+
+
+def _flush_at_exit(state: _State) -> None:
+    if state.flush is not None:
+        multiprocessing.util.Finalize(None, state.flush, exitpriority=0)
+
+
+def _inside() -> Context | None:
+    current = otel_context.get_current()
+    return current if FRAME_KEY in current else None
+
+
+def _run_in(context: Context, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    previous = otel_context.get_current()
+    otel_context.attach(context)
+    try:
+        return call(*args, **kwargs)
+    finally:
+        otel_context.attach(previous)
+
+
+def _thread_start(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def start(self: threading.Thread) -> Any:
+        context = _inside()
+        if context is not None and "run" not in vars(self):
+            run = self.run
+
+            def run_inside() -> Any:
+                # Not left on the thread: thread, function and bound method would keep each other.
+                vars(self).pop("run", None)
+                return _run_in(context, run)
+
+            self.run = run_inside  # type: ignore[method-assign]
+        return original(self)
+
+    return start
+
+
+def _thread_submit(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        context = _inside()
+        if context is None:
+            return original(self, fn, *args, **kwargs)
+        return original(self, _run_in, context, fn, *args, **kwargs)
+
+    return submit
+
+
+def _process_submit(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if _inside() is None:
+            return original(self, fn, *args, **kwargs)
+        return original(self, _run_carried, _carry(), fn, *args, **kwargs)
+
+    return submit
+
+
+def _process_start(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def start(self: Any) -> Any:
+        if _inside() is not None:
+            fields = vars(self)
+            rest = dict(fields)
+            fields.clear()
+            # First of all fields, so that it is unpickled before the function to be run is looked
+            # up in its module.
+            fields[_CARRIED] = _Carried(_carry())
+            fields.update(rest)
+        try:
+            return original(self)
+        finally:
+            vars(self).pop(_CARRIED, None)
+
+    return start
+
+
+def _carry() -> dict[str, Any]:
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return {"carrier": carrier, "auto": _AUTO in sys.modules}
+
+
+class _Carried:
+    """What a spawned process is given: unpickling it there instruments the process."""
+
+    def __init__(self, carried: dict[str, Any]) -> None:
+        self.carried = carried
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _arrive, (self.carried,)
+
+
+def _arrive(carried: dict[str, Any]) -> None:
+    """Instrument a spawned process and make the context of its parent current in it."""
+    try:
+        _instrument(auto=carried["auto"])
+        otel_context.attach(extract(carried["carrier"]).context)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("process", error)
+
+
+def _run_carried(
+    carried: dict[str, Any], call: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    with contextlib.suppress(Exception):
+        _instrument(auto=carried["auto"])
+    with extract(carried["carrier"]):
+        return call(*args, **kwargs)
+
+
+def _instrument(*, auto: bool) -> None:
+    """Instrument this process as its parent was, if nothing has done so yet."""
+    if _state.flush is not None:
+        return
+    if auto:
+        from opentelemetry.instrumentation.auto_instrumentation import (  # noqa: PLC0415 - a child
+            initialize,
+        )
+
+        initialize()
+        return
+    for entry_point in entry_points(group="opentelemetry_instrumentor", name="otel_agents"):
+        entry_point.load()().instrument()

@@ -1,0 +1,107 @@
+"""The instrumentor that `opentelemetry-instrument` loads, and that a program can call by itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_agents import configure, runtime
+from otel_agents.boundary import boundary, caught
+from otel_agents.instrument import concurrency
+from otel_agents.instrument.seams import Seams
+from otel_agents.instrument.targets import Targets
+from otel_agents.logs import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+
+class OtelAgentsInstrumentor(BaseInstrumentor):
+    """Instruments pydantic-ai, pydantic-graph, `[[wrap]]` targets, log records and concurrency.
+
+    `instrument()` takes no arguments; the providers are the program's own, set before or after.
+    `uninstrument()` puts every original back.
+    """
+
+    seams: Seams
+    targets: Targets
+    failed: dict[str, str]
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Need nothing: what is not installed is not instrumented."""
+        return ()
+
+    def _instrument(self, **_kwargs: Any) -> None:
+        self.seams = Seams()
+        self.failed = {}
+        if configure.sdk_disabled():
+            self.targets = Targets(())
+            return
+        settings = configure.settings_now()
+        self.targets = Targets(settings.wraps)
+        self._part(
+            "log records", lambda: self.seams.replace(logging.Logger, "makeRecord", _make_record)
+        )
+        self._part("concurrency", lambda: concurrency.install(self.seams, configure.flush))
+        self._part("HTTP attempts", lambda: _when_imported(self, "httpx", _http))
+        self._part("HTTP attempts", lambda: _when_imported(self, "httpx2", _http))
+        self._part("pydantic-ai", lambda: _when_imported(self, "pydantic_ai", _pydantic_ai))
+        self._part("targets", self.targets.install)
+
+    def _uninstrument(self, **_kwargs: Any) -> None:
+        self.targets.uninstall()
+        self.seams.restore()
+        before = runtime.put(None)
+        if before is not None and before.pipeline is not None:
+            before.pipeline.close()
+
+    def _part(self, name: str, act: Callable[[], None]) -> None:
+        """Switch one part on; if it cannot be, say so once and go on with the others."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - one part must not cost the others
+            self.failed[name] = f"{type(error).__name__}: {error}"
+            boundary.warn("otel-agents: %s is not instrumented: %s", name, self.failed[name])
+
+
+def _when_imported(
+    instrumentor: OtelAgentsInstrumentor, module: str, act: Callable[[Seams], None]
+) -> None:
+    """Act once a module is imported; at once if it is."""
+    seams = instrumentor.seams
+
+    def imported(_module: Any) -> None:
+        # A hook stays registered for good; after `uninstrument` it must do nothing.
+        if instrumentor.is_instrumented_by_opentelemetry or module in sys.modules:
+            if instrumentor.seams is seams:
+                instrumentor._part(module, lambda: act(seams))  # noqa: SLF001 - one module
+
+    wrapt.register_post_import_hook(imported, module)
+
+
+def _pydantic_ai(seams: Seams) -> None:
+    from otel_agents.instrument import pydantic_ai  # noqa: PLC0415 - where it is imported
+
+    pydantic_ai.install(seams)
+
+
+def _http(seams: Seams) -> None:
+    from otel_agents.instrument import http  # noqa: PLC0415 - where a client is imported
+
+    http.install(seams)
+
+
+def _make_record(original: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+    def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = original(self, *args, **kwargs)
+        try:
+            return stamp(record)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("log record", error)
+            return record
+
+    return make_record

@@ -1,0 +1,595 @@
+"""One `Scope` for every kind of work: a span, metrics and signals, opened and ended together.
+
+A scope is used with `with`, `async with` or as a decorator. It ends once, in one of three ways:
+without an exception, with one, or cancelled. The host's result and exception pass through
+untouched, and a failure of ours stays here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from copy import copy
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    SpanKind,
+    Status,
+    StatusCode,
+    set_span_in_context,
+)
+
+from otel_agents import runtime
+from otel_agents.boundary import caught
+from otel_agents.context import FRAME_KEY, Frame, restore
+from otel_agents.errors import SettingsError
+from otel_agents.failures import failure_of, outcome_of
+from otel_agents.signals import STAMPED, Failure, Ids, Signal, new_id, signal_id
+from otel_agents.tally import Tally, add
+from otel_agents.usage import Usage
+from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
+from otel_agents.vocabulary import (
+    AGENT_ATTEMPT,
+    ANY_FIELDS,
+    ERROR_OUTCOMES,
+    ERROR_TYPE,
+    KINDS,
+    OPERATION,
+    PROGRESS_DONE,
+    PROGRESS_TOTAL,
+    RESULT,
+    RUN_GOAL,
+    SAYS,
+    WORKFLOW_NAME,
+    AGENT_NAME,
+    Kind,
+    Metric,
+    Outcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from otel_agents.signals import Edge
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_ONE_TOOL_CALL: Final = Usage(tool_calls=1)
+# Progress of an agent is told after a model call, this often at the most.
+_PROGRESS_SECONDS: Final = 1.0
+
+# The runs open in this process, so that something can say that they still live.
+open_runs: Final[dict[str, Scope]] = {}
+# Called with a run when it opens.
+run_listeners: Final[list[Callable[[Scope], None]]] = []
+
+_HOST: Final = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=open_runs.clear)
+
+
+def _nowhere(*_: object) -> None:
+    """Locate a kind that has no more to say of where it is."""
+
+
+class Scope:
+    """One piece of work of a kind. Make it with `run`, `phase` and so on, not by itself.
+
+    `id` is the scope's own id where its kind has one (run, agent attempt, task, worker); one is
+    made if none is given. `attributes` keep the caller's keys. `fields` are those of the kind
+    (see `vocabulary.KINDS`); an unknown one is reported once and left away.
+    """
+
+    __slots__ = (
+        "_active_key", "_attributes", "_ended", "_fields", "_given_id", "_iterations", "_late",
+        "_outcome", "_pid", "_previous", "_reason", "_rt", "_start", "_started", "_told",
+        "attempts", "context", "frame", "id", "kind", "name", "own", "parent", "question",
+        "scope_id", "span", "total",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the public name of the parameter
+        attributes: Mapping[str, Any] | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self._given_id = id
+        self._attributes = attributes
+        self._fields = fields or {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._rt: runtime.Runtime | None = None
+        self._started = 0
+        self._ended = False
+        self._outcome: Outcome | None = None
+        self._reason = ""
+        self._late: dict[str, Any] = {}
+        self._previous: Context | None = None
+        self._active_key: tuple[Any, ...] = ()
+        self._iterations = 0
+        self._told = 0.0
+        self.attempts: dict[tuple[str, str], int] | None = None
+        self.question: object = None
+        self.id = ""
+        self.scope_id = ""
+        self.span: Span = INVALID_SPAN
+        self.parent: Scope | None = None
+
+    def fresh(self) -> Scope:
+        """Return a scope like this one, not started: a decorator opens one a call."""
+        return type(self)(
+            self.kind,
+            self.name,
+            id=self._given_id,
+            attributes=self._attributes,
+            fields=dict(self._fields),
+        )
+
+    # ------------------------------------------------------------------ with, async with
+
+    def __enter__(self) -> Self:
+        """Open the scope and make it the current one."""
+        self.start()
+        self.attach()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the scope; the exception goes on as it was."""
+        self.detach()
+        self.end(error)
+
+    async def __aenter__(self) -> Self:
+        """Open the scope and make it the current one."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the scope; the exception goes on as it was."""
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: _F) -> _F:
+        """Decorate a function, coroutine function, generator or async generator."""
+        from otel_agents.drive import decorate  # noqa: PLC0415 - decorate needs scopes
+
+        return decorate(function, self.fresh)
+
+    # ------------------------------------------------------------------ start, attach, end
+
+    def start(self, context: Context | None = None) -> None:
+        """Open the span, count the start and emit its signal, without making it current."""
+        try:
+            if self._started:
+                self._reset()
+            rt = runtime.get()
+            if not rt.disabled:
+                self._start_in(rt, otel_context.get_current() if context is None else context)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} start", error)
+
+    def begin(self) -> None:
+        """Start the scope unless it has been started."""
+        if not self._started:
+            self.start()
+
+    def _start_in(self, rt: runtime.Runtime, context: Context) -> None:
+        kind = self.kind
+        outer = context.get(FRAME_KEY)
+        outer = outer if isinstance(outer, Frame) else None
+        self.parent = outer.scope if outer is not None else None
+        attributes = self._locate(outer)
+        if kind.operation:
+            attributes[OPERATION.key] = kind.operation
+        if self.name and kind.name_key is not None:
+            attributes[kind.name_key.key] = self.name
+        for field, value in self._fields.items():
+            self._apply(field, value, attributes)
+        if self._attributes:
+            for key, value in self._attributes.items():
+                kept = redact(str(key), plain(value))
+                if kept is not None:
+                    attributes[str(key)] = kept
+        self.own = Tally()
+        self.total = Tally()
+        self._rt = rt
+        self._pid = os.getpid()
+        self._start = time.time_ns()
+        self._started = time.perf_counter_ns()
+        span_name = kind.span.replace("{}", self.name) if self.name else kind.unnamed
+        self.span = rt.tracer.start_span(
+            span_name,
+            context,
+            SpanKind.CLIENT if kind.name == "model" else SpanKind.INTERNAL,
+            attributes,
+            start_time=self._start,
+        )
+        self.context = otel_context.set_value(
+            FRAME_KEY, self.frame, set_span_in_context(self.span, context)
+        )
+        metrics = rt.metrics
+        if kind.started is not None:
+            metrics.add(kind.started, self._labels(kind.started))
+        if kind.active is not None:
+            self._active_key = self._labels(kind.active)
+            metrics.add(kind.active, self._active_key)
+        if kind.name == "run" or (self.id and self.id == self.frame.ids.run_id):
+            open_runs[self.scope_id] = self
+            for listener in run_listeners:
+                listener(self)
+        if kind.starts and rt.pipeline is not None:
+            own = {key: value for key, value in attributes.items() if key not in self.frame.stamp}
+            self._emit("start", self._start, own)
+
+    def _locate(self, outer: Frame | None) -> dict[str, Any]:
+        """Set the frame, and return the attributes that say where the scope is."""
+        kind = self.kind
+        self.scope_id = f"{getrandbits(64):016x}"
+        if not kind.ids and not kind.name_slot:
+            ids, stamp = (Ids(), {}) if outer is None else (outer.ids, outer.stamp)
+            self.frame = Frame(ids, stamp, self)
+            return dict(stamp)
+        given = self._fields
+        if kind.name == "run" or outer is None:
+            ids = Ids()
+            if outer is not None:
+                ids.correlation_id = outer.ids.correlation_id
+                ids.task_id = outer.ids.task_id
+                ids.worker_id = outer.ids.worker_id
+        else:
+            ids = copy(outer.ids)
+        if kind.name_slot and self.name:
+            setattr(ids, kind.name_slot, self.name)
+        for field in kind.ids:
+            if field in given:
+                value = coerce(given.pop(field), int if field == "iteration" else str)
+                if value is not None:
+                    setattr(ids, field, value)
+        getattr(self, f"_locate_{kind.name}", _nowhere)(ids, outer, given)
+        stamp = {
+            key: value
+            for field, key in STAMPED.items()
+            if (value := getattr(ids, field)) is not None
+        }
+        self.frame = Frame(ids, stamp, self)
+        return dict(stamp)
+
+    def _own_id(self, given: Any) -> str:  # noqa: ANN401 - any value of the host's
+        found = self._given_id if given is None else given
+        self.id = str(coerce(found, str) or new_id())
+        return self.id
+
+    def _locate_run(self, ids: Ids, _outer: Frame | None, _given: dict[str, Any]) -> None:
+        ids.run_id = self._own_id(ids.run_id)
+        ids.correlation_id = ids.correlation_id or ids.run_id
+        self.attempts = {}
+
+    def _locate_iteration(self, ids: Ids, _outer: Frame | None, given: dict[str, Any]) -> None:
+        ids.phase = None
+        number = coerce(given.pop("number", None), int)
+        if number is None:
+            run_ = self._around("run")
+            if run_ is not None:
+                run_._iterations += 1  # noqa: SLF001 - one class
+            number = 1 if run_ is None else run_._iterations  # noqa: SLF001 - one class
+        ids.iteration = number
+
+    def _locate_agent(self, ids: Ids, outer: Frame | None, given: dict[str, Any]) -> None:
+        ids.parent_agent_id = outer.ids.agent_id if outer is not None else None
+        inherited = ids.agent_id if ids.agent_id != ids.parent_agent_id else None
+        ids.agent_id = self._own_id(inherited)
+        ids.agent = self.name
+        if ids.run_id is None:
+            # An agent that runs outside any run is a run of its own, so that it can be looked up.
+            ids.run_id = ids.agent_id
+        if "attempt" not in given:
+            given["attempt"] = self._attempt(ids)
+
+    def _attempt(self, ids: Ids) -> int:
+        """Return which try of this agent at its task this is; without a task it is the first."""
+        if ids.task_id is None:
+            return 1
+        holder = self._around("run") or self._around("task")
+        if holder is None:
+            return 1
+        if holder.attempts is None:
+            holder.attempts = {}
+        key = (ids.task_id, self.name or "")
+        holder.attempts[key] = holder.attempts.get(key, 0) + 1
+        return holder.attempts[key]
+
+    def _locate_task(self, ids: Ids, outer: Frame | None, _given: dict[str, Any]) -> None:
+        inherited = outer.ids.task_id if outer is not None else None
+        ids.task_id = self._own_id(ids.task_id if ids.task_id != inherited else None)
+
+    def _locate_worker(self, ids: Ids, outer: Frame | None, _given: dict[str, Any]) -> None:
+        inherited = outer.ids.worker_id if outer is not None else None
+        ids.worker_id = self._own_id(ids.worker_id if ids.worker_id != inherited else None)
+
+    def _around(self, kind: str) -> Scope | None:
+        scope = self.parent
+        while scope is not None and scope.kind.name != kind:
+            scope = scope.parent
+        return scope
+
+    def _apply(self, field: str, value: Any, attributes: dict[str, Any]) -> None:  # noqa: ANN401
+        attribute = self.kind.fields.get(field) or ANY_FIELDS.get(field)
+        if attribute is None:
+            known = sorted({*self.kind.fields, *self.kind.ids, *ANY_FIELDS})
+            message = f"{self.kind.name} has no field {field!r}; it takes {', '.join(known)}"
+            caught(f"{self.kind.name} field {field}", SettingsError(message))
+            return
+        kept = coerce(value, attribute.type)
+        if kept is None:
+            return
+        if isinstance(kept, str):
+            kept = redact("", cut(kept, GOAL_LENGTH) if attribute is RUN_GOAL else kept)
+        attributes[attribute.key] = kept
+        if self.kind.judges and attribute.type is bool:
+            self._outcome = "success" if kept else "failure"
+
+    def attach(self) -> None:
+        """Make the scope the current one."""
+        if self._rt is not None and not self._ended:
+            self._previous = otel_context.get_current()
+            otel_context.attach(self.context)
+
+    def detach(self) -> None:
+        """Make current what was current before `attach`."""
+        previous, self._previous = self._previous, None
+        if previous is not None:
+            try:
+                restore(self.context, previous)
+            except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+                caught("detach", error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the span, count the end and emit its signal. A second call does nothing."""
+        # A bare fork copies the open scopes; they are the parent's to end.
+        if self._rt is None or self._ended or self._pid != os.getpid():
+            return
+        self._ended = True
+        try:
+            self._end_in(self._rt, error)
+        except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} end", failure)
+
+    def _end_in(self, rt: runtime.Runtime, error: BaseException | None) -> None:
+        kind = self.kind
+        outcome = outcome_of(error)
+        if outcome == "success" and self._outcome is not None:
+            outcome = self._outcome
+        seconds = (time.perf_counter_ns() - self._started) / 1e9
+        end = self._start + int(seconds * 1e9)
+        failure = None
+        attributes = self._late
+        attributes[RESULT.key] = outcome
+        if not self.total.empty:
+            attributes.update(self.total.attributes())
+        wrong = outcome in ERROR_OUTCOMES and not (kind.judges and error is None)
+        if wrong:
+            if error is not None:
+                failure = failure_of(error, message=rt.capture)
+            else:
+                failure = Failure(type=outcome, message=self._reason)
+            attributes[ERROR_TYPE.key] = failure.type
+        elif self._reason:
+            failure = Failure(type=outcome, message=self._reason)
+        self._finish(rt, outcome, seconds, attributes)
+        span = self.span
+        span.set_attributes(attributes)
+        if wrong and failure is not None:
+            span.set_status(Status(StatusCode.ERROR, failure.message or None))
+        span.end(end)
+        metrics = rt.metrics
+        if kind.active is not None:
+            metrics.add(kind.active, self._active_key, -1)
+        if kind.ended is not None:
+            metrics.add(kind.ended, self._labels(kind.ended, outcome))
+        if kind.duration is not None:
+            labels = self._labels(kind.duration, outcome)
+            named = {
+                label: value
+                for label, value in zip(kind.duration.labels, labels, strict=True)
+                if value
+            }
+            metrics.record(kind.duration, seconds, named, self.context)
+        self._conventions(rt, seconds, failure)
+        open_runs.pop(self.scope_id, None)
+        if kind.ends and rt.pipeline is not None:
+            self._emit("end", end, attributes, outcome, seconds, failure)
+
+    def _finish(
+        self, rt: runtime.Runtime, outcome: Outcome, seconds: float, attributes: dict[str, Any]
+    ) -> None:
+        """Add what only this kind knows, before the span ends."""
+        if self.kind.name == "tool":
+            self.count(_ONE_TOOL_CALL)
+
+    def _conventions(self, rt: runtime.Runtime, seconds: float, failure: Failure | None) -> None:
+        """Record the conventions' own duration of this kind, for other people's dashboards."""
+        metric, key = {
+            "run": (rt.profile.workflow_duration, WORKFLOW_NAME.key),
+            "agent": (rt.profile.agent_duration, AGENT_NAME.key),
+            "tool": (rt.profile.tool_duration, "gen_ai.tool.name"),
+        }.get(self.kind.name, (None, ""))
+        if metric is None:
+            return
+        attributes = {key: self.name} if self.name else {}
+        if failure is not None:
+            attributes[ERROR_TYPE.key] = failure.type
+        rt.metrics.record(metric, seconds, attributes, self.context)
+
+    def _labels(self, metric: Metric, outcome: Outcome | None = None) -> tuple[Any, ...]:
+        ids = self.frame.ids
+        found = []
+        for label in metric.labels:
+            if label == "result":
+                said = SAYS["run"] if self.kind.name == "run" else None
+                found.append(said[outcome] if said and outcome else outcome)
+            elif label in {"workflow", "phase", "agent"}:
+                found.append(getattr(ids, label))
+            elif label == "queue":
+                found.append(None)
+            else:
+                found.append(self.name)
+        return tuple(found)
+
+    def _emit(
+        self,
+        edge: Edge,
+        when: int,
+        attributes: dict[str, Any],
+        result: str = "",
+        duration: float | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        rt = self._rt
+        if rt is None or rt.pipeline is None:
+            return
+        span = self.span.get_span_context()
+        own = self.own
+        rt.pipeline.emit(
+            Signal(
+                id=signal_id(),
+                kind=self.kind.name,
+                edge=edge,
+                time=when,
+                scope_id=self.scope_id,
+                parent_id=self.parent.scope_id if self.parent is not None else "",
+                name=self.name or "",
+                ids=self.frame.ids,
+                trace_id=f"{span.trace_id:032x}",
+                span_id=f"{span.span_id:016x}",
+                result=result,
+                duration=duration,
+                usage=None if own.empty else own.usage(),
+                cost=own.cost,
+                unpriced_tokens=own.unpriced,
+                error=failure,
+                attributes=attributes,
+                pid=self._pid,
+                host=_HOST,
+            )
+        )
+
+    # ------------------------------------------------------------------ while it is open
+
+    @property
+    def ended(self) -> bool:
+        """The scope has ended, or was never opened."""
+        return self._ended or self._rt is None
+
+    def set(self, **fields: Any) -> None:  # noqa: ANN401 - fields of the kind
+        """Set fields that are known only now, such as `passed` or `url`."""
+        try:
+            for field, value in fields.items():
+                self._apply(field, value, self._late)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} set", error)
+
+    def set_attribute(self, key: str, value: Any) -> None:  # noqa: ANN401 - any value
+        """Set an attribute under the caller's own key; None leaves it away."""
+        try:
+            kept = redact(key, plain(value))
+            if kept is not None:
+                self._late[key] = kept
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} attribute", error)
+
+    def fail(self, reason: str = "") -> None:
+        """Say that the work failed though no exception will; the reason is kept, redacted, cut."""
+        self._judge("failure", reason)
+
+    def skip(self, reason: str = "") -> None:
+        """Say that the work was left out, and why."""
+        self._judge("skip", reason)
+
+    def _judge(self, outcome: Outcome, reason: str) -> None:
+        try:
+            self._outcome = outcome
+            self._reason = str(redact("", plain(reason)) or "")
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} outcome", error)
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how much of the scope's work is done, in units of the caller's choice."""
+        try:
+            attributes: dict[str, Any] = {}
+            for key, value in ((PROGRESS_DONE.key, done), (PROGRESS_TOTAL.key, total)):
+                kept = coerce(value, int)
+                if kept is not None:
+                    attributes[key] = kept
+            self._late.update(attributes)
+            self._emit("progress", time.time_ns(), attributes)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("progress", error)
+
+    def alive(self) -> None:
+        """Say that the scope is still open: a heartbeat."""
+        self._emit("progress", time.time_ns(), {})
+
+    def count(self, usage: Usage, cost: float | None = None, unpriced: int = 0) -> None:
+        """Add usage to the nearest scope that reports its own, and to the totals of all around."""
+        around = []
+        owner = None
+        scope: Scope | None = self
+        while scope is not None:
+            if scope._rt is not None:  # noqa: SLF001 - one class
+                if owner is None and scope.kind.ends:
+                    owner = scope
+                around.append(scope.total)
+            scope = scope.parent
+        add((owner or self).own, around, usage, cost, unpriced)
+        if owner is not None and usage.requests and owner.kind.name == "agent":
+            now = time.monotonic()
+            if now - owner._told >= _PROGRESS_SECONDS:  # noqa: SLF001 - one class
+                owner._told = now  # noqa: SLF001 - one class
+                owner._emit("progress", time.time_ns(), {})  # noqa: SLF001 - one class
+
+    def record(self) -> None:
+        """Record the scope as an instant: an event on the current span, its metrics and signal."""
+        try:
+            rt = runtime.get()
+            if rt.disabled:
+                return
+            outer = otel_context.get_current().get(FRAME_KEY)
+            outer = outer if isinstance(outer, Frame) else None
+            self.parent = outer.scope if outer is not None else None
+            attributes = self._locate(outer)
+            for field, value in self._fields.items():
+                self._apply(field, value, attributes)
+            outcome = self._outcome or "success"
+            attributes[RESULT.key] = outcome
+            if self.name and self.kind.name_key is not None:
+                attributes[self.kind.name_key.key] = self.name
+            self.own = self.total = Tally()
+            self._rt, self._pid, self._ended = rt, os.getpid(), True
+            if self.parent is not None:
+                self.span = self.parent.span
+                self.span.add_event(f"otelagents.{self.kind.name}", attributes)
+            if self.kind.ended is not None:
+                rt.metrics.add(self.kind.ended, self._labels(self.kind.ended, outcome))
+            self._emit("end", time.time_ns(), attributes, outcome)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} record", error)

@@ -1,0 +1,42 @@
+"""Destinations of signals: one module each, named by a URL's scheme and imported at first use.
+
+    jsonl:PATH    JSON lines in a file, rotated; without a path the workspace's `signals.jsonl`
+    console:      one line a signal on standard error
+    otlp:         OTLP log records through the program's logger provider
+
+A package can bring its own by an entry point in the group `otel_agents.sinks`, named by the
+scheme: a callable that takes the URL and returns a `pipeline.Sink`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from otel_agents.errors import SettingsError
+
+if TYPE_CHECKING:
+    from otel_agents.pipeline import Sink
+    from otel_agents.workspace import Workspace
+
+BUILT_IN: Final = ("console", "jsonl", "otlp")
+
+
+def make_sink(url: str, workspace: Workspace | None) -> Sink:
+    """Return the sink that a URL names.
+
+    Raises SettingsError, in one sentence, where there is none or it cannot be used.
+    """
+    scheme, _, rest = url.strip().partition(":")
+    if scheme in BUILT_IN:
+        module = import_module(f"otel_agents.sinks.{scheme}")
+        made: Sink = module.make(rest, workspace)
+        return made
+    from importlib.metadata import entry_points  # noqa: PLC0415 - only for a scheme not ours
+
+    for entry_point in entry_points(group="otel_agents.sinks", name=scheme):
+        loaded: Sink = entry_point.load()(url)
+        return loaded
+    known = ", ".join(f"{name}:" for name in BUILT_IN)
+    message = f"OTEL_AGENTS_SINKS names {url!r}, which is no sink; the built-in ones are {known}"
+    raise SettingsError(message)

@@ -1,0 +1,1 @@
+"""State as folds over signals: pure, and indifferent to repeats and disorder."""

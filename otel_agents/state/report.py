@@ -1,0 +1,381 @@
+"""One reading of a run at one time: statuses, durations, sums and estimates, ready to be shown.
+
+Times are nanoseconds since the epoch, durations seconds, shares 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from otel_agents.signals import LOST_AFTER_SECONDS, Failure
+from otel_agents.state.bill import Bill
+from otel_agents.state.estimate import NO_HISTORY, History, remaining, share
+from otel_agents.state.times import rfc3339
+from otel_agents.usage import Usage
+from otel_agents.vocabulary import (
+    AGENT_ATTEMPT,
+    DELIVERY_CI,
+    DELIVERY_URL,
+    ITERATION_MAX,
+    REQUEST_MODEL,
+    RUN_GOAL,
+    SAYS,
+    TASK_STATE,
+    Outcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_agents.state.run import RunState, Scope
+
+    # Says whether a process lives, or None where it cannot: (host, pid, seen at) as `liveness`.
+    Alive = Callable[[str, int, int], bool | None]
+
+_CHECKED: Final = ("gate", "validation", "delivery", "human")
+# The status of a phase is that of its worst scope in the latest iteration.
+_WORST_FIRST: Final = ("failed", "cancelled", "completed", "skipped")
+
+
+class AgentReport(msgspec.Struct, kw_only=True):
+    """One attempt of an agent. `id` is the attempt's, `key` that of its scope."""
+
+    key: str
+    id: str
+    name: str
+    phase: str
+    iteration: int | None
+    status: str
+    attempt: int
+    parent_id: str | None
+    model: str
+    started: int
+    seconds: float
+    usage: Usage
+    usd: float | None
+    unpriced: int
+    error: Failure | None
+
+
+class PhaseReport(msgspec.Struct, kw_only=True):
+    """A phase, all its passes taken together; `started` is None while it is pending."""
+
+    name: str
+    status: str
+    share: float | None = None
+    started: int | None = None
+    ended: int | None = None
+    seconds: float | None = None
+    iterations: int = 0
+    agents: dict[str, int] = {}
+    usage: Usage = Usage()
+    usd: float | None = None
+    unpriced: int = 0
+    error: Failure | None = None
+
+
+class Check(msgspec.Struct, kw_only=True):
+    """A gate, validation, delivery or wait for a human: how it went, each time it came up.
+
+    `outcomes` are in the order of time; None is one that is still open.
+    """
+
+    kind: str
+    name: str
+    phase: str
+    outcomes: list[Outcome | None]
+    seconds: float
+    detail: str
+    error: Failure | None
+
+
+class RunReport(msgspec.Struct, kw_only=True):
+    """A run. `updated` is when anything was last heard of it, `seconds` how long it has taken."""
+
+    id: str
+    workflow: str
+    status: str
+    share: float | None
+    eta: float | None
+    started: int
+    updated: int
+    ended: int | None
+    seconds: float
+    goal: str
+    iteration: int | None
+    iterations: int | None
+    phases: list[PhaseReport]
+    agents: list[AgentReport]
+    checks: list[Check]
+    tasks: dict[str, int]
+    usage: Usage
+    usd: float | None
+    unpriced: int
+    error: Failure | None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to come."""
+        return self.status not in {"running", "waiting"}
+
+
+def report(run: RunState, *, now: int, alive: Alive, history: History = NO_HISTORY) -> RunReport:
+    """Read a run as it stands at a time.
+
+    Args:
+        run: The run.
+        now: The time, in nanoseconds since the epoch.
+        alive: Says whether a process lives; see `liveness.alive`.
+        history: What earlier runs of the workflow took; see `estimate.history`.
+
+    """
+    return _Reading(run, now, alive, history).run()
+
+
+class _Reading:
+    """The run, the time, and what both together say of every scope that has not ended."""
+
+    def __init__(self, run: RunState, now: int, alive: Alive, history: History) -> None:
+        self.state = run
+        self.now = now
+        self.history = history
+        self.main = run.main
+        self._alive = alive
+        self._lives: dict[tuple[str, int], bool | None] = {}
+        self.scopes = sorted(run.scopes.values(), key=lambda scope: (scope.started, scope.key))
+        self.outcome = None if self.main is None else self.main.outcome
+        self.lost = None if self.outcome is not None else self._lost()
+        self._resumed = len(run.tries) > 1
+        ended = self.main.end if self.main is not None else None
+        # The time up to which an open scope can be said to have gone on.
+        self.until = run.last if self.lost else now if ended is None else ended.time
+        self.ended = None if ended is None else ended.time
+
+    def _living(self, scope: Scope) -> bool | None:
+        said = scope.identity
+        process = said.host, said.pid
+        if process not in self._lives:
+            self._lives[process] = self._alive(said.host, said.pid, scope.first)
+        return self._lives[process]
+
+    def _lost(self) -> Failure | None:
+        """Say why a run that has not ended will not, or None where it may yet."""
+        main = self.main
+        living = None if main is None else self._living(main)
+        if main is not None and living is False:
+            said = main.identity
+            return Failure("lost", f"process {said.pid} on {said.host} is gone")
+        if self.now - self.state.last <= LOST_AFTER_SECONDS * 1e9:
+            return None
+        if main is not None and main.kind == "agent" and living:
+            return None  # an agent outside any run has no heartbeat, and a model may take long
+        return Failure("lost", f"no sign of life since {rfc3339(self.state.last)}")
+
+    def _given_up(self, scope: Scope) -> bool:
+        """Say whether a scope that has not ended never will."""
+        if self.lost is not None or self.outcome is not None:
+            return True
+        living = self._living(scope)
+        if living is False:
+            return True
+        # Left over from a try before the run was resumed, as far as one can tell?
+        main = self.main
+        return self._resumed and not living and main is not None and scope.started < main.started
+
+    def _open(self, scope: Scope) -> bool:
+        return scope.end is None and not self._given_up(scope)
+
+    def _seconds(self, scope: Scope) -> float:
+        known = scope.seconds
+        return max(0, self.until - scope.started) / 1e9 if known is None else known
+
+    def run(self) -> RunReport:
+        """Return the reading."""
+        state, main = self.state, self.main
+        bill = Bill()
+        for scope in self.scopes:
+            bill.add(scope, lost=scope.end is None and self._given_up(scope))
+        waiting = any(self._open(scope) for scope in state.of_kind("human"))
+        if self.outcome is not None:
+            status = SAYS["run"][self.outcome]
+        else:
+            status = "lost" if self.lost else "waiting" if waiting else "running"
+        error = self.lost
+        if main is not None and main.end is not None:
+            error = main.end.error
+        numbers = [n for scope in self.scopes if (n := scope.ids.iteration) is not None]
+        done = share(state, self.history)
+        eta = remaining(state, self.now, self.history) if status == "running" else None
+        agents = [self._agent(s) for s in self.scopes if s.kind == "agent"]
+        return RunReport(
+            id=state.id,
+            workflow=state.workflow,
+            status=status,
+            share=done,
+            eta=eta,
+            started=state.started,
+            updated=state.last,
+            ended=self.ended,
+            seconds=max(0, self.until - state.started) / 1e9,
+            goal=_text(main, RUN_GOAL.key),
+            iteration=max(numbers, default=None),
+            iterations=self._most_iterations(),
+            phases=self._phases(agents),
+            agents=agents,
+            checks=self._checks(),
+            tasks=self._tasks(),
+            usage=bill.usage,
+            usd=bill.usd,
+            unpriced=bill.unpriced,
+            error=error,
+        )
+
+    def _most_iterations(self) -> int | None:
+        for scope in (self.main, *reversed(self.state.of_kind("iteration"))):
+            most = None if scope is None else scope.attribute(ITERATION_MAX.key)
+            if isinstance(most, int):
+                return most
+        return None
+
+    def _agent(self, scope: Scope) -> AgentReport:
+        if scope.outcome is not None:
+            status = SAYS["agent"][scope.outcome]
+        else:
+            status = "lost" if self._given_up(scope) else "running"
+        bill = Bill()
+        bill.add(scope, lost=status == "lost")
+        attempt = scope.attribute(AGENT_ATTEMPT.key)
+        ids = scope.ids
+        return AgentReport(
+            key=scope.key,
+            id=ids.agent_id or scope.key,
+            name=ids.agent or scope.name,
+            phase=ids.phase or "",
+            iteration=ids.iteration,
+            status=status,
+            attempt=attempt if isinstance(attempt, int) else 1,
+            parent_id=ids.parent_agent_id,
+            model=_text(scope, REQUEST_MODEL.key),
+            started=scope.started,
+            seconds=self._seconds(scope),
+            usage=bill.usage,
+            usd=bill.usd,
+            unpriced=bill.unpriced,
+            error=scope.end.error if scope.end is not None else None,
+        )
+
+    def _phases(self, agents: list[AgentReport]) -> list[PhaseReport]:
+        inside: dict[str, list[Scope]] = {}
+        for scope in self.scopes:
+            name = scope.ids.phase or (scope.name if scope.kind == "phase" else "")
+            if name:
+                inside.setdefault(name, []).append(scope)
+        counts: dict[str, Counter[str]] = {}
+        for agent in agents:
+            counts.setdefault(agent.phase, Counter())[agent.status] += 1
+        found = [self._phase(name, inside[name], counts.get(name, Counter())) for name in inside]
+        if self.outcome is None and self.lost is None:
+            ahead = (name for name in self.history.phases if name not in inside)
+            found += [PhaseReport(name=name, status="pending") for name in ahead]
+        return found
+
+    def _phase(self, name: str, inside: list[Scope], agents: Counter[str]) -> PhaseReport:
+        bill = Bill()
+        for scope in inside:
+            bill.add(scope, lost=scope.end is None and self._given_up(scope))
+        passes = [scope for scope in inside if scope.kind == "phase"]
+        ends = [scope.end for scope in passes if scope.end is not None]
+        latest = passes[-1] if passes else None
+        status = self._phase_status(passes) if latest else self._implied_status(agents)
+        part = None if latest is None or latest.best is None else latest.best[0]
+        return PhaseReport(
+            name=name,
+            status=status,
+            share=1.0 if status == "completed" else part,
+            started=min(scope.started for scope in inside),
+            ended=max((end.time for end in ends), default=self.ended)
+            if status != "running"
+            else None,
+            seconds=sum(self._seconds(scope) for scope in passes) if passes else None,
+            iterations=len({_iteration(scope) for scope in passes or inside[:1]}),
+            agents=dict(sorted(agents.items())),
+            usage=bill.usage,
+            usd=bill.usd,
+            unpriced=bill.unpriced,
+            error=latest.end.error if latest and latest.end and status == "failed" else None,
+        )
+
+    def _phase_status(self, passes: list[Scope]) -> str:
+        if any(self._open(scope) for scope in passes):
+            return "running"
+        last = passes[-1]
+        number = last.ids.iteration
+        group = [last] if number is None else [s for s in passes if s.ids.iteration == number]
+        words = {self._phase_word(scope) for scope in group}
+        return next(word for word in _WORST_FIRST if word in words)
+
+    def _phase_word(self, scope: Scope) -> str:
+        """Return how a pass of a phase ended; one whose end was lost ended as its run did."""
+        outcome = scope.outcome or self.outcome or "failure"
+        return SAYS["phase"][outcome]
+
+    def _implied_status(self, agents: Counter[str]) -> str:
+        """Return the status of a phase of which only what is inside was seen."""
+        if agents["running"]:
+            return "running"
+        if self.lost is not None:
+            return "failed"
+        return SAYS["phase"][self.outcome or "success"]
+
+    def _checks(self) -> list[Check]:
+        found: dict[tuple[str, str, str], Check] = {}
+        for scope in self.scopes:
+            if scope.kind not in _CHECKED:
+                continue
+            key = scope.ids.phase or "", scope.kind, scope.name
+            check = found.get(key)
+            if check is None:
+                check = found[key] = Check(
+                    phase=key[0],
+                    kind=key[1],
+                    name=key[2],
+                    outcomes=[],
+                    seconds=0.0,
+                    detail="",
+                    error=None,
+                )
+            outcome: Outcome | None = scope.outcome
+            if outcome is None and self._given_up(scope):
+                outcome = "cancellation"
+            check.outcomes.append(outcome)
+            check.seconds += self._seconds(scope)
+            check.error = scope.end.error if scope.end is not None else None
+            texts = (_text(scope, DELIVERY_URL.key), _text(scope, DELIVERY_CI.key))
+            check.detail = ", ".join(text for text in texts if text)
+        return list(found.values())
+
+    def _tasks(self) -> dict[str, int]:
+        words = Counter[str]()
+        for scope in self.state.of_kind("task"):
+            if scope.outcome is not None:
+                word = SAYS["task"][scope.outcome]
+            elif self._given_up(scope):
+                word = "FAILED"
+            else:
+                word = _text(scope, TASK_STATE.key) or "RUNNING"
+            words[word] += 1
+        return dict(sorted(words.items()))
+
+
+def _iteration(scope: Scope) -> int | str:
+    """Return what tells the iterations of a phase apart: outside any, each pass is one."""
+    number = scope.ids.iteration
+    return scope.key if number is None else number
+
+
+def _text(scope: Scope | None, key: str) -> str:
+    value = None if scope is None else scope.attribute(key)
+    return value if isinstance(value, str) else ""

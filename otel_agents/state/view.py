@@ -1,0 +1,103 @@
+"""A run as data: what `status --json` prints and the API answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from otel_agents.state.estimate import NO_HISTORY, History
+from otel_agents.state.report import AgentReport, PhaseReport, RunReport, report
+from otel_agents.state.times import rfc3339
+
+if TYPE_CHECKING:
+    from otel_agents.signals import Failure
+    from otel_agents.state.report import Alive
+    from otel_agents.state.run import RunState
+    from otel_agents.usage import Usage
+
+
+def view(run: RunState, *, now: int, alive: Alive, history: History = NO_HISTORY) -> dict[str, Any]:
+    """Return a run as it stands at a time; the arguments are those of `report`."""
+    return as_data(report(run, now=now, alive=alive, history=history))
+
+
+def as_data(read: RunReport) -> dict[str, Any]:
+    """Return a reading of a run as data."""
+    return {
+        "run_id": read.id,
+        "workflow": read.workflow or None,
+        "status": read.status,
+        "percent": _percent(read.share),
+        "eta_seconds": _seconds(read.eta),
+        "started_at": rfc3339(read.started),
+        "updated_at": rfc3339(read.updated),
+        "phases": [_phase(phase) for phase in read.phases],
+        "agents": {
+            "by_status": dict(sorted(Counter(agent.status for agent in read.agents).items())),
+            "items": [_agent(agent) for agent in read.agents],
+        },
+        "usage": _usage(read.usage),
+        "cost_usd": read.usd,
+        "unpriced_tokens": read.unpriced,
+        "error": _error(read.error),
+    }
+
+
+def _phase(phase: PhaseReport) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "status": phase.status,
+        "percent": _percent(phase.share),
+        "started_at": _time(phase.started),
+        "ended_at": _time(phase.ended),
+        "duration_seconds": _seconds(phase.seconds),
+        "iterations": phase.iterations,
+        "agents": phase.agents,
+        "usage": _usage(phase.usage),
+        "cost_usd": phase.usd,
+    }
+
+
+def _agent(agent: AgentReport) -> dict[str, Any]:
+    return {
+        "id": agent.id,
+        "name": agent.name,
+        "phase": agent.phase or None,
+        "status": agent.status,
+        "attempt": agent.attempt,
+        "parent_id": agent.parent_id,
+        "usage": _usage(agent.usage),
+        "cost_usd": agent.usd,
+        "error": _error(agent.error),
+    }
+
+
+def _usage(usage: Usage) -> dict[str, int | bool]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "total_tokens": usage.total_tokens,
+        "requests": usage.requests,
+        "tool_calls": usage.tool_calls,
+        "complete": usage.complete,
+    }
+
+
+def _error(error: Failure | None) -> dict[str, str] | None:
+    return None if error is None else {"type": error.type, "message": error.message}
+
+
+def _percent(share: float | None) -> float | None:
+    """Return a share in percent to one decimal, cut rather than rounded: 99.96 is not all."""
+    return None if share is None else int(share * 1000 + 1e-9) / 10
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _time(time_ns: int | None) -> str | None:
+    return None if time_ns is None else rfc3339(time_ns)

@@ -1,0 +1,157 @@
+"""Values of the host program, made safe to keep: plain, bounded, redacted.
+
+Only types that are known are turned into text. A foreign `__str__` or `__repr__` can raise, block
+or return a gigabyte, so it is never called: such a value is named by its class.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import pathlib
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_TEXT: Final = 4096  # characters of one value; a longer one is cut and marked
+MAX_ITEMS: Final = 100  # of one list
+GOAL_LENGTH: Final = 100
+CUT: Final = "…[cut]"
+REDACTED: Final = "[redacted]"
+
+_TEXT_TYPES: Final = (
+    uuid.UUID, pathlib.PurePath, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta,
+)  # fmt: skip
+_SCALARS: Final = (str, bool, int, float)
+_MAX_INT: Final = 2**63 - 1
+
+# Values that are secrets by their shape, whoever sent them, and keys that name one.
+SECRET_PATTERNS: Final = (
+    r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}",
+    r"\bAKIA[0-9A-Z]{16}\b",
+    r"\bgh[pousr]_[A-Za-z0-9]{30,}",
+    r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    r"\bAIza[0-9A-Za-z_-]{30,}",
+    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    r"(?i:\bbearer\s+)[A-Za-z0-9._~+/-]{8,}=*",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
+    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
+)
+SECRET_NAMES: Final = (
+    "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "cookie",
+    "credential", "private_key",
+)  # fmt: skip
+
+
+def redactor(
+    names: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
+) -> Callable[[str, Any], Any]:
+    """Return a function of (key, value) that hides secrets by the key's name and by their shape."""
+    shapes = re.compile("|".join((*SECRET_PATTERNS, *patterns)))
+    words = re.compile(
+        "|".join(
+            rf"(?:^|[._\-]){re.escape(name)}s?(?:$|[._\-])" for name in (*SECRET_NAMES, *names)
+        ),
+        re.IGNORECASE,
+    )
+
+    def redact(key: str, value: Any) -> Any:  # noqa: ANN401 - any attribute value
+        if key and words.search(key):
+            return value if isinstance(value, bool | int | float) else REDACTED
+        if isinstance(value, str):
+            return shapes.sub(REDACTED, value)
+        if isinstance(value, list):
+            return [redact("", item) for item in value]
+        return value
+
+    return redact
+
+
+_hidden: list[Callable[[str, Any], Any]] = [redactor()]
+
+
+def hide(names: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+    """Hide these names and patterns too, from now on in the whole process."""
+    _hidden[0] = redactor(tuple(names), tuple(patterns))
+
+
+def redact(key: str, value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    """Return a value without secrets: hidden whole if its key names one, else by shape."""
+    return _hidden[0](key, value)
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """Return text of at most `limit` characters, marked where it was cut."""
+    return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the host's
+    """Return a value as text, bool, int, float, a list of these, or None for None."""
+    kind = type(value)
+    if kind is str:
+        return cut(value)
+    if kind is int:
+        return value if -_MAX_INT <= value <= _MAX_INT else str(value)[:MAX_TEXT]
+    if kind is bool or kind is float or value is None:
+        return value
+    if isinstance(value, enum.Enum):
+        return plain(value._value_)  # noqa: SLF001 - `.value` can be a property of the host's
+    if isinstance(value, str):
+        return cut(str.__str__(value))
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if kind in {list, tuple, set, frozenset}:
+        return [item for item in map(plain, list(value)[:MAX_ITEMS]) if item is not None]
+    if isinstance(value, _TEXT_TYPES) and kind.__module__ in {
+        "uuid", "pathlib", "pathlib._local", "decimal", "datetime", "_pydatetime",
+    }:  # fmt: skip
+        return cut(str(value))
+    return f"<{kind.__qualname__}>"
+
+
+def coerce(value: Any, wanted: type) -> Any:  # noqa: ANN401 - any value of the host's
+    """Return a value as the type an attribute wants, or None if it cannot be that."""
+    value = plain(value)
+    if value is None or type(value) is wanted:
+        return value
+    if wanted is str:
+        return value if isinstance(value, str) else str(value)
+    if wanted is bool:
+        return _truth(value)
+    if wanted in {int, float}:
+        try:
+            return wanted(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+    if wanted is list:
+        return value if isinstance(value, list) else [value]
+    return None
+
+
+def _truth(value: Any) -> bool | None:  # noqa: ANN401 - a plain value
+    if isinstance(value, str):
+        return {"passed": True, "true": True, "failed": False, "false": False}.get(value.lower())
+    return bool(value) if isinstance(value, int | float) else None
+
+
+def visible(text: str) -> str:
+    """Return text with control characters and bidirectional overrides as visible escapes.
+
+    A name can hold an escape sequence that rewrites a terminal, or a line feed that forges a line.
+    """
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(
+        char
+        if char.isprintable()
+        and not "\u202a" <= char <= "\u202e"
+        and not "\u2066" <= char <= "\u2069"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -1,0 +1,427 @@
+"""Every name this project puts on the wire, spelled once.
+
+Attributes, metrics, scope kinds, outcomes and the words each surface uses for them.
+Dashboards, alerts, reference docs and tests are made from these tables.
+`gen_ai.*`, `error.type` and `service.*` follow the OpenTelemetry semantic conventions
+(core v1.44.0 and the GenAI conventions of October 2026); `otelagents.*` is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+NAMESPACE: Final = "otelagents"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+
+Outcome = Literal["success", "failure", "error", "timeout", "cancellation", "skip"]
+OUTCOMES: Final[tuple[Outcome, ...]] = (
+    "success", "failure", "error", "timeout", "cancellation", "skip",
+)  # fmt: skip
+
+# How each surface says an outcome. Runs, phases and agents also have states that are no outcome.
+SAYS: Final[dict[str, dict[Outcome, str]]] = {
+    "run": {
+        "success": "succeeded", "failure": "failed", "error": "failed",
+        "timeout": "failed", "cancellation": "canceled", "skip": "canceled",
+    },
+    "phase": {
+        "success": "completed", "failure": "failed", "error": "failed",
+        "timeout": "failed", "cancellation": "cancelled", "skip": "skipped",
+    },
+    "agent": {
+        "success": "completed", "failure": "failed", "error": "failed",
+        "timeout": "failed", "cancellation": "cancelled", "skip": "cancelled",
+    },
+    "task": {
+        "success": "DONE", "failure": "FAILED", "error": "FAILED",
+        "timeout": "FAILED", "cancellation": "FAILED", "skip": "SKIPPED",
+    },
+    "event": {
+        "success": "success", "failure": "failed", "error": "failed",
+        "timeout": "failed", "cancellation": "failed", "skip": "failed",
+    },
+}  # fmt: skip
+# An outcome that makes a span's status ERROR. A cancelled or skipped scope did nothing wrong.
+ERROR_OUTCOMES: Final = frozenset({"failure", "error", "timeout"})
+
+
+class Attribute(NamedTuple):
+    """A span or log attribute: its key, the type of its value and what it means."""
+
+    key: str
+    type: type
+    brief: str
+
+
+def _own(suffix: str, type_: type, brief: str) -> Attribute:
+    return Attribute(f"{NAMESPACE}.{suffix}", type_, brief)
+
+
+# Where we are: these stand on every span and log record inside a scope.
+RUN_ID: Final = _own("run.id", str, "The run, one execution of a workflow.")
+WORKFLOW: Final = _own("workflow.name", str, "The workflow that the run executes.")
+WORK_ORDER_ID: Final = _own("work_order.id", str, "The order the run works on.")
+CORRELATION_ID: Final = _own("correlation.id", str, "Joins runs of one cause; the run id if unset.")
+PLAN_ID: Final = _own("plan.id", str, "The plan the run follows.")
+ITERATION: Final = _own("iteration.number", int, "The iteration of the run.")
+PHASE: Final = _own("phase.name", str, "The phase of the iteration or run.")
+AGENT_RUN_ID: Final = _own("agent.run.id", str, "One attempt of an agent.")
+AGENT_PARENT_RUN_ID: Final = _own("agent.parent.run.id", str, "The attempt that called this agent.")
+TASK_ID: Final = _own("task.id", str, "The task being worked on.")
+WORKER_ID: Final = _own("worker.id", str, "The worker that does the work.")
+
+# What a scope adds to its own span.
+RESULT: Final = _own("result", str, "How the scope ended: one of the outcomes.")
+ITERATION_MAX: Final = _own("iteration.max", int, "The most iterations the run may take.")
+PHASE_NUMBER: Final = _own("phase.number", int, "The position of the phase, from 1.")
+AGENT_ATTEMPT: Final = _own("agent.attempt", int, "Which try of this agent at this task, from 1.")
+AGENT_TOOLS: Final = _own("agent.tools", list, "The tools the agent may call.")
+GATE_NAME: Final = _own("gate.name", str, "The gate that was checked.")
+RUN_GOAL: Final = _own("run.goal", str, "What the run is to reach, cut to 100 characters.")
+RUN_STRATEGY: Final = _own("run.strategy", str, "How the run means to reach its goal.")
+TASK_FEATURE: Final = _own("task.feature", str, "The feature the task belongs to.")
+TASK_STATE: Final = _own("task.state", str, "The state of the task in its queue.")
+LEASE_OWNER: Final = _own("task.lease.owner", str, "Who holds the task.")
+PERSONA_ID: Final = _own("task.persona.id", str, "The persona the task is meant for.")
+PASSED: Final = _own("passed", bool, "Whether a gate or validation was passed.")
+DELIVERY_URL: Final = _own("delivery.url", str, "Where the delivered work is.")
+DELIVERY_CI: Final = _own("delivery.ci_status", str, "What CI said of the delivered work.")
+WORKER_TYPE: Final = _own("worker.type", str, "The kind of worker.")
+CHECKPOINT_ID: Final = _own("checkpoint.id", str, "The checkpoint taken before the scope began.")
+WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
+PROGRESS_DONE: Final = _own("progress.done", int, "Units of work done so far.")
+PROGRESS_TOTAL: Final = _own("progress.total", int, "Units of work in all.")
+COVERED_BY: Final = _own(
+    "usage.covered_by",
+    str,
+    "The other instrumentation whose span carries `gen_ai.usage.*` instead.",
+)
+ATTEMPTS: Final = _own("model.attempts", int, "HTTP requests the model call took, if over one.")
+DROPPED: Final = _own("truncated", bool, "A value was cut to its size limit.")
+
+# Roll-ups on agent, phase, iteration and run. They stand under keys of our own, so that a sum of
+# `gen_ai.usage.*` over all spans is the bill.
+USAGE_COMPLETE: Final = _own("usage.complete", bool, "False: some billed usage was not seen.")
+TOTAL_INPUT: Final = _own("usage.total.input_tokens", int, "Input tokens, cached ones included.")
+TOTAL_OUTPUT: Final = _own("usage.total.output_tokens", int, "Output tokens, reasoning included.")
+TOTAL_CACHE_READ: Final = _own(
+    "usage.total.cache_read_tokens", int, "Input tokens read from cache."
+)
+TOTAL_CACHE_WRITE: Final = _own("usage.total.cache_write_tokens", int, "Input tokens put in cache.")
+TOTAL_REASONING: Final = _own("usage.total.reasoning_tokens", int, "Output tokens of reasoning.")
+TOTAL_REQUESTS: Final = _own("usage.total.requests", int, "Model calls.")
+TOTAL_TOOL_CALLS: Final = _own("usage.total.tool_calls", int, "Tool calls.")
+COST_TOTAL: Final = _own("cost.total", float, "USD; absent where a price is unknown.")
+UNPRICED: Final = _own("usage.unpriced_tokens", int, "Tokens of models whose price is unknown.")
+
+# The conventions' own.
+ERROR_TYPE: Final = Attribute("error.type", str, "What went wrong, as a class or code.")
+OPERATION: Final = Attribute("gen_ai.operation.name", str, "The kind of GenAI operation.")
+PROVIDER: Final = Attribute("gen_ai.provider.name", str, "The provider, in the conventions' words.")
+REQUEST_MODEL: Final = Attribute("gen_ai.request.model", str, "The model asked for.")
+RESPONSE_MODEL: Final = Attribute("gen_ai.response.model", str, "The model that answered.")
+RESPONSE_ID: Final = Attribute("gen_ai.response.id", str, "The provider's id of the answer.")
+FINISH_REASONS: Final = Attribute("gen_ai.response.finish_reasons", list, "Why the model stopped.")
+TIME_TO_FIRST_CHUNK: Final = Attribute(
+    "gen_ai.response.time_to_first_chunk", float, "Seconds to the first chunk with content."
+)
+REQUEST_STREAM: Final = Attribute("gen_ai.request.stream", bool, "The answer was streamed.")
+INPUT_TOKENS: Final = Attribute("gen_ai.usage.input_tokens", int, "With cached tokens.")
+OUTPUT_TOKENS: Final = Attribute("gen_ai.usage.output_tokens", int, "With reasoning tokens.")
+CACHE_READ: Final = Attribute("gen_ai.usage.cache_read.input_tokens", int, "Read from cache.")
+CACHE_WRITE: Final = Attribute("gen_ai.usage.cache_write.input_tokens", int, "Put in cache.")
+REASONING: Final = Attribute("gen_ai.usage.reasoning.output_tokens", int, "Spent on reasoning.")
+AGENT_NAME: Final = Attribute("gen_ai.agent.name", str, "The agent's name.")
+WORKFLOW_NAME: Final = Attribute("gen_ai.workflow.name", str, "The workflow's name.")
+CONVERSATION_ID: Final = Attribute("gen_ai.conversation.id", str, "The conversation, if real.")
+TOOL_NAME: Final = Attribute("gen_ai.tool.name", str, "The tool's name.")
+TOOL_CALL_ID: Final = Attribute("gen_ai.tool.call.id", str, "The provider's id of the call.")
+TOOL_TYPE: Final = Attribute("gen_ai.tool.type", str, "function, extension or datastore.")
+TOOL_ARGUMENTS: Final = Attribute("gen_ai.tool.call.arguments", str, "Only where capture is on.")
+TOOL_RESULT: Final = Attribute("gen_ai.tool.call.result", str, "Only where capture is on.")
+INPUT_MESSAGES: Final = Attribute("gen_ai.input.messages", str, "Only where capture is on.")
+OUTPUT_MESSAGES: Final = Attribute("gen_ai.output.messages", str, "Only where capture is on.")
+
+ATTRIBUTES: Final[dict[str, Attribute]] = {
+    value.key: value for value in list(globals().values()) if isinstance(value, Attribute)
+}
+
+# The only words a metric may be split by. An id is not among them, so a metric cannot have one.
+LABELS: Final[dict[str, str]] = {
+    "workflow": "The workflow's name.",
+    "phase": "The phase's name.",
+    "agent": "The agent's name.",
+    "model": "The model that answered.",
+    "provider": "The provider, in the conventions' words.",
+    "tool": "The tool's name.",
+    "gate": "The gate's name.",
+    "name": "The validation's or critic's name.",
+    "queue": "The queue of the task.",
+    "result": "The outcome; for runs succeeded, failed or canceled.",
+    "type": "The kind of token: input (not cached), cache_read, cache_write, output.",
+    "sink": "Where a signal was to go.",
+    "reason": "Why something was dropped.",
+}
+TOKEN_TYPES: Final = ("input", "cache_read", "cache_write", "output")
+
+Instrument = Literal["counter", "updown", "histogram"]
+# Buckets in seconds up to two hours: agent runs last minutes, and a top bucket of 10 s or 300 s
+# pins every percentile to it.
+LONG_BUCKETS: Final = (
+    0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200,
+)  # fmt: skip
+
+
+class Metric(NamedTuple):
+    """A metric: its OTLP name, instrument, unit, labels in order, meaning and buckets."""
+
+    name: str
+    instrument: Instrument
+    unit: str
+    labels: tuple[str, ...]
+    brief: str
+    buckets: tuple[float, ...] = ()
+
+
+def _metric(name: str, instrument: Instrument, unit: str, labels: str, brief: str) -> Metric:
+    words = tuple(labels.split())
+    unknown = [word for word in words if word not in LABELS]
+    if unknown:
+        message = f"{name}: {unknown} is no label; an id or other unbounded value never is"
+        raise ValueError(message)
+    buckets = LONG_BUCKETS if instrument == "histogram" else ()
+    return Metric(f"{NAMESPACE}.{name}", instrument, unit, words, brief, buckets)
+
+
+RUNS_STARTED: Final = _metric("runs.started", "counter", "{run}", "workflow", "Runs started.")
+RUNS_COMPLETED: Final = _metric(
+    "runs.completed", "counter", "{run}", "workflow result", "Runs ended, by result."
+)
+RUN_ACTIVE: Final = _metric("run.active", "updown", "{run}", "workflow", "Runs under way.")
+RUN_DURATION: Final = _metric(
+    "run.duration", "histogram", "s", "workflow result", "How long runs took."
+)
+ITERATIONS: Final = _metric(
+    "iterations", "counter", "{iteration}", "workflow result", "Iterations ended."
+)
+ITERATION_DURATION: Final = _metric(
+    "iteration.duration", "histogram", "s", "workflow result", "How long iterations took."
+)
+PHASE_DURATION: Final = _metric(
+    "phase.duration", "histogram", "s", "workflow phase result", "How long phases took."
+)
+AGENT_DURATION: Final = _metric(
+    "agent.duration", "histogram", "s", "workflow phase agent result", "How long attempts took."
+)
+AGENT_ACTIVE: Final = _metric(
+    "agent.active", "updown", "{agent}", "workflow phase agent", "Agents at work."
+)
+AGENT_ATTEMPTS: Final = _metric(
+    "agent.attempts", "counter", "{attempt}", "workflow phase agent result", "Attempts ended."
+)
+TASK_DURATION: Final = _metric(
+    "task.duration", "histogram", "s", "queue result", "How long tasks took."
+)
+TOKENS: Final = _metric(
+    "tokens", "counter", "{token}", "agent phase provider model type",
+    "Tokens billed; the types are disjoint, their sum is the bill's.",
+)  # fmt: skip
+TOKENS_UNPRICED: Final = _metric(
+    "tokens.unpriced", "counter", "{token}", "agent provider model", "Tokens without a known price."
+)
+COST: Final = _metric(
+    "cost", "counter", "{USD}", "agent phase provider model result", "Money spent, where known."
+)
+MODEL_CALLS: Final = _metric(
+    "model.calls", "counter", "{call}", "agent model result",
+    "Questions put to a model; asking again after an answer was refused is the same question.",
+)  # fmt: skip
+MODEL_ATTEMPTS: Final = _metric(
+    "model.attempts", "counter", "{attempt}", "agent model result", "Tries, retries included."
+)
+TOOL_CALLS: Final = _metric(
+    "tool.calls", "counter", "{call}", "agent tool result", "Tool calls ended."
+)
+GATE_CHECKS: Final = _metric("gate.checks", "counter", "{check}", "gate result", "Gates checked.")
+VALIDATIONS: Final = _metric(
+    "validations", "counter", "{validation}", "name result", "Validations made."
+)
+DELIVERIES: Final = _metric("deliveries", "counter", "{delivery}", "result", "Deliveries made.")
+HITL_ESCALATIONS: Final = _metric(
+    "hitl.escalations", "counter", "{escalation}", "workflow", "Times a human was asked."
+)
+HITL_WAITING: Final = _metric(
+    "hitl.waiting", "updown", "{wait}", "workflow", "Waits for a human now."
+)
+HITL_WAIT_DURATION: Final = _metric(
+    "hitl.wait.duration", "histogram", "s", "workflow", "How long humans were waited for."
+)
+TELEMETRY_DROPPED: Final = _metric(
+    "telemetry.dropped", "counter", "{item}", "sink reason", "Signals lost, and failures of ours."
+)
+
+METRICS: Final[dict[str, Metric]] = {
+    value.name: value for value in list(globals().values()) if isinstance(value, Metric)
+}
+
+
+class Kind(NamedTuple):
+    """A kind of scope, as data: how its span is named and what it counts and emits.
+
+    `span` is the span's name, `{}` standing for the scope's name; `unnamed` is used without one.
+    `id_field` is the field of the scope that holds its id, and `slot` the one of `Ids`.
+    `name_key` is the attribute of the scope's own span for its name.
+    `fields` maps what a caller may set to an attribute of the scope's own span.
+    """
+
+    name: str
+    span: str
+    unnamed: str
+    name_slot: str = ""
+    name_key: Attribute | None = None
+    id_field: str = ""
+    operation: str = ""
+    fields: dict[str, Attribute] = {}  # noqa: RUF012 - a table that nobody changes
+    ids: tuple[str, ...] = ()
+    started: Metric | None = None
+    active: Metric | None = None
+    ended: Metric | None = None
+    duration: Metric | None = None
+    starts: bool = True
+    ends: bool = True
+    judges: bool = False
+
+
+# Fields that any scope takes.
+ANY_FIELDS: Final[dict[str, Attribute]] = {"done": PROGRESS_DONE, "total": PROGRESS_TOTAL}
+
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "run", "invoke_workflow {}", "invoke_workflow",
+            name_slot="workflow", name_key=WORKFLOW_NAME, id_field="run_id",
+            operation="invoke_workflow",
+            ids=("run_id", "work_order_id", "correlation_id", "plan_id"),
+            fields={"goal": RUN_GOAL, "strategy": RUN_STRATEGY, "max_iterations": ITERATION_MAX},
+            started=RUNS_STARTED, active=RUN_ACTIVE, ended=RUNS_COMPLETED, duration=RUN_DURATION,
+        ),
+        Kind(
+            "iteration", "iteration", "iteration", ids=("iteration",),
+            fields={"max": ITERATION_MAX}, ended=ITERATIONS, duration=ITERATION_DURATION,
+        ),
+        Kind(
+            "phase", "phase {}", "phase", name_slot="phase", fields={"number": PHASE_NUMBER},
+            duration=PHASE_DURATION,
+        ),
+        Kind(
+            "agent", "invoke_agent {}", "invoke_agent", name_slot="agent", name_key=AGENT_NAME,
+            id_field="agent_id", operation="invoke_agent", ids=("agent_id",),
+            fields={"model": REQUEST_MODEL, "attempt": AGENT_ATTEMPT},
+            active=AGENT_ACTIVE, ended=AGENT_ATTEMPTS, duration=AGENT_DURATION,
+        ),
+        Kind(
+            "task", "task {}", "task", name_slot="", id_field="task_id", ids=("task_id",),
+            fields={
+                "feature": TASK_FEATURE, "state": TASK_STATE, "lease_owner": LEASE_OWNER,
+                "persona_id": PERSONA_ID,
+            },
+            duration=TASK_DURATION,
+        ),
+        Kind(
+            "tool", "execute_tool {}", "execute_tool", name_key=TOOL_NAME,
+            operation="execute_tool", ended=TOOL_CALLS, starts=False, ends=False,
+        ),
+        Kind(
+            "model", "chat {}", "chat", name_key=REQUEST_MODEL, operation="chat",
+            fields={"provider": PROVIDER}, starts=False, ends=False,
+        ),
+        Kind(
+            "gate", "gate {}", "gate", name_key=GATE_NAME, fields={"passed": PASSED},
+            ended=GATE_CHECKS, starts=False, judges=True,
+        ),
+        Kind(
+            "validation", "validation {}", "validation", fields={"passed": PASSED},
+            ended=VALIDATIONS, starts=False, judges=True,
+        ),
+        Kind(
+            "delivery", "delivery", "delivery",
+            fields={"success": PASSED, "url": DELIVERY_URL, "ci_status": DELIVERY_CI},
+            ended=DELIVERIES, judges=True,
+        ),
+        Kind(
+            "worker", "worker {}", "worker", id_field="worker_id", ids=("worker_id",),
+            fields={"agent_type": WORKER_TYPE},
+        ),
+        Kind(
+            "human", "human {}", "human", name_key=WAIT_REASON, started=HITL_ESCALATIONS,
+            active=HITL_WAITING, duration=HITL_WAIT_DURATION,
+        ),
+    )
+}  # fmt: skip
+
+
+class Profile(NamedTuple):
+    """One generation of the GenAI conventions' client metrics: name, unit and buckets."""
+
+    model_duration: Metric
+    first_chunk: Metric
+    token_usage: Metric | None
+    token_counters: dict[str, Metric]
+    workflow_duration: Metric
+    agent_duration: Metric | None
+    tool_duration: Metric | None
+
+
+_D: Final = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+)  # fmt: skip
+_T: Final = tuple(float(4**n) for n in range(14))
+_WORKFLOW: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+_AGENT: Final = tuple(0.1 * 2**n for n in range(13))
+
+
+def _seconds(name: str, brief: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(f"gen_ai.{name}", "histogram", "s", (), brief, buckets)
+
+
+def _tokens(name: str) -> Metric:
+    return Metric(
+        f"gen_ai.client.inference.usage.{name}",
+        "counter",
+        "{token}",
+        (),
+        "Tokens, by the provider.",
+    )
+
+
+_WORKFLOW_DURATION: Final = _seconds("invoke_workflow.duration", "Workflow durations.", _WORKFLOW)
+
+# `compat` is what today's backends read (as opentelemetry-util-genai 1.3b0 emits it);
+# `latest` the GenAI conventions of October 2026, which replace the token histogram by counters.
+PROFILES: Final[dict[str, Profile]] = {
+    "compat": Profile(
+        _seconds("client.operation.duration", "Model call durations.", _D),
+        _seconds("client.operation.time_to_first_chunk", "Time to the first chunk.", _D),
+        Metric("gen_ai.client.token.usage", "histogram", "{token}", (), "Tokens a call.", _T),
+        {},
+        _WORKFLOW_DURATION,
+        None,
+        None,
+    ),
+    "latest": Profile(
+        _seconds("client.inference.duration", "Model call durations.", _D),
+        _seconds("client.inference.time_to_first_chunk", "Time to the first chunk.", _D),
+        None,
+        {
+            "input_tokens": _tokens("input_tokens"),
+            "output_tokens": _tokens("output_tokens"),
+            "cache_read_tokens": _tokens("cache_read.input_tokens"),
+            "cache_write_tokens": _tokens("cache_write.input_tokens"),
+            "reasoning_tokens": _tokens("reasoning.output_tokens"),
+        },
+        _WORKFLOW_DURATION,
+        _seconds("invoke_agent.duration", "Agent durations.", _AGENT),
+        _seconds("execute_tool.duration", "Tool durations.", _D),
+    ),
+}
