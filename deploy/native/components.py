@@ -7,11 +7,14 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 HOST = "127.0.0.1"
 
@@ -104,7 +107,7 @@ def components(
                 COLLECTOR_METRICS_HOST=HOST,
                 COLLECTOR_METRICS_PORT=str(ports["collector_metrics"]),
                 COLLECTOR_METRICS_QUEUE_ENDPOINT=at["collector_metrics_queue"],
-                COLLECTOR_JAEGER_ENDPOINT=at["jaeger_otlp"],
+                COLLECTOR_JAEGER_URL=f"http://{at['jaeger_otlp']}",
                 COLLECTOR_PROMETHEUS_URL=f"http://{at['prometheus']}",
             ),
             (f"http://{at['collector_health']}/",),

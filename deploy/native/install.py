@@ -18,18 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 BUILDER = "go.opentelemetry.io/collector/cmd/builder"
 LOG_TAIL = 15
 
 
 class InstallError(Exception):
-    """A part cannot be had; the message is one sentence, then the end of the log if there is one."""
+    """A part cannot be had; the message is one sentence, and a log's end if there is any."""
 
 
 class Runner:
@@ -41,9 +44,7 @@ class Runner:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
 
-    def __call__(
-        self, *argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None
-    ) -> str:
+    def __call__(self, *argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
         """Run a command to its end and return what it wrote on standard output.
 
         Raises:
@@ -58,8 +59,8 @@ class Runner:
         if done.returncode:
             lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
             tail = "\n".join(f"  {line[:300]}" for line in lines[-LOG_TAIL:])
-            message = f"{argv[0]} failed with code {done.returncode}; the end of {self._log}:"
-            raise InstallError(f"{message}\n{tail}")
+            message = f"{argv[0]} failed with code {done.returncode}; {self._log} ends:\n{tail}"
+            raise InstallError(message)
         return done.stdout.decode()
 
 
@@ -73,7 +74,9 @@ def build_collector(run: Runner, work: Path) -> None:
     sources = work / "sources"
     sources.mkdir()
     (work / "builder.yaml").write_text(
-        manifest.read_text(encoding="utf-8").replace("dist:\n", f"dist:\n  output_path: {sources}\n"),
+        manifest.read_text(encoding="utf-8").replace(
+            "dist:\n", f"dist:\n  output_path: {sources}\n"
+        ),
         encoding="utf-8",
     )
     run(
@@ -202,7 +205,7 @@ def _place(program: Path, target: Path) -> None:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[Path]:
+def _alone(name: str) -> Generator[Path]:
     """Hold the lock of one part, so that two installations do not build it side by side."""
     cache = parts.cache_dir()
     cache.mkdir(parents=True, exist_ok=True)

@@ -18,17 +18,19 @@ import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import parts
 import processes
 from components import HOST, PUBLIC_PORTS, Component, choose_ports, components, prepare
 from processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType, TracebackType
 
 START_SECONDS = 60.0
 LOG_TAIL = 5
@@ -204,7 +206,9 @@ class Stack:
         for name, offset in offsets.items():
             if (status := self._status(name)) != "up":
                 what = "ended" if status == "down" else f"did not answer within {seconds:.0f} s"
-                message = f"{name} {what}; the end of {self._log(name)}:\n{self._tail(name, offset)}"
+                message = (
+                    f"{name} {what}; the end of {self._log(name)}:\n{self._tail(name, offset)}"
+                )
                 raise StackError(message)
 
     def _status(self, name: str) -> str:
@@ -259,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _up(state: Path, default_ports: bool) -> int:  # noqa: FBT001 - the shape of every command
+def _up(state: Path, default_ports: bool) -> int:
     stack = Stack.attach(state)
     if stack is None or set(stack.status().values()) != {"up"}:
         if stack is not None:
@@ -268,14 +272,14 @@ def _up(state: Path, default_ports: bool) -> int:  # noqa: FBT001 - the shape of
     return _report(state, default_ports)
 
 
-def _down(state: Path, _default_ports: bool) -> int:  # noqa: FBT001
+def _down(state: Path, _default_ports: bool) -> int:
     stack = Stack.attach(state)
     if stack is not None:
         stack.stop()
     return 0
 
 
-def _report(state: Path, _default_ports: bool) -> int:  # noqa: FBT001
+def _report(state: Path, _default_ports: bool) -> int:
     stack = Stack.attach(state)
     if stack is None:
         print(f"no stack was started in {state}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Each command is the function `command` of the module of its name.
-COMMANDS: Final = ("init", "status", "doctor")
+COMMANDS: Final = ("init", "status")
 _TYPERS_INTERRUPTED: Final = 130
 
 

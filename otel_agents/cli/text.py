@@ -34,9 +34,12 @@ def visible(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as `0.4s`, `12s`, `1m 05s`, `2h 10m` or `3d 4h`."""
-    if seconds < 10:  # noqa: PLR2004
-        return f"{max(0.0, seconds):.1f}s"
-    whole = int(seconds)
+    return f"{max(0.0, seconds):.1f}s" if seconds < 10 else roughly(seconds)  # noqa: PLR2004
+
+
+def roughly(seconds: float) -> str:
+    """Return seconds like `duration`, without parts of a second."""
+    whole = max(0, int(seconds))
     if whole < _MINUTE:
         return f"{whole}s"
     if whole < _HOUR:
@@ -77,3 +80,8 @@ def cost(usd: float | None, unpriced: int) -> str:
     if usd is not None:
         return money(usd)
     return f"unknown: {plural(unpriced, 'token')} without a price" if unpriced else "nothing priced"
+
+
+def percent(share: float) -> str:
+    """Return a share, 0 to 1, in whole percent, cut rather than rounded."""
+    return f"{int(share * 100 + 1e-9)}%"

@@ -37,7 +37,7 @@ def as_data(read: RunReport) -> dict[str, Any]:
             "items": [_agent(agent) for agent in read.agents],
         },
         "usage": _usage(read.usage),
-        "cost_usd": read.usd,
+        "cost_usd": _usd(read.usd),
         "unpriced_tokens": read.unpriced,
         "error": _error(read.error),
     }
@@ -54,7 +54,7 @@ def _phase(phase: PhaseReport) -> dict[str, Any]:
         "iterations": phase.iterations,
         "agents": phase.agents,
         "usage": _usage(phase.usage),
-        "cost_usd": phase.usd,
+        "cost_usd": _usd(phase.usd),
     }
 
 
@@ -67,7 +67,7 @@ def _agent(agent: AgentReport) -> dict[str, Any]:
         "attempt": agent.attempt,
         "parent_id": agent.parent_id,
         "usage": _usage(agent.usage),
-        "cost_usd": agent.usd,
+        "cost_usd": _usd(agent.usd),
         "error": _error(agent.error),
     }
 
@@ -101,3 +101,8 @@ def _seconds(seconds: float | None) -> float | None:
 
 def _time(time_ns: int | None) -> str | None:
     return None if time_ns is None else rfc3339(time_ns)
+
+
+def _usd(usd: float | None) -> float | None:
+    """Return an amount to the nano-dollar: past that it is noise of binary fractions."""
+    return None if usd is None else round(usd, 9)

@@ -71,7 +71,9 @@ class Backends:
         url = f"http://127.0.0.1:{self.stack.ports['collector_metrics']}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith((name + "{", name + " ")))
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith((name + "{", name + " "))
+        )
 
     @staticmethod
     def eventually(question: Callable[[], T], seconds: float = 30.0) -> T:
@@ -82,17 +84,15 @@ class Backends:
         return answer
 
 
-def _get(url: str) -> Any:  # noqa: ANN401 - JSON
-    with urllib.request.urlopen(url, timeout=10) as answer:
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - loopback only
         return json.load(answer)
 
 
 @pytest.fixture(scope="session")
 def programs() -> dict[str, Path]:
     """The stack's programs by name; without one of them the test is skipped, and fails in CI."""
-    found = {
-        name: path for part in parts.parts().values() for name, path in part.programs.items()
-    }
+    found = {name: path for part in parts.parts().values() for name, path in part.programs.items()}
     if missing := sorted(name for name, path in found.items() if path is None):
         reason = f"{', '.join(missing)} missing: run deploy/native/install"
         if os.environ.get("CI"):
@@ -103,7 +103,7 @@ def programs() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def stack(
-    programs: dict[str, Path],  # noqa: ARG001 - asked for its skip
+    programs: dict[str, Path],  # asked for its skip
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     """One running stack on free ports, for all tests that leave it running."""
@@ -119,7 +119,7 @@ def backends(stack: Stack) -> Backends:
 
 @pytest.fixture
 def fresh(
-    programs: dict[str, Path],  # noqa: ARG001 - asked for its skip
+    programs: dict[str, Path],  # asked for its skip
     tmp_path: Path,
 ) -> Iterator[Backends]:
     """The backends of a stack of the test's own, whose parts it may kill."""

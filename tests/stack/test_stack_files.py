@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,9 +128,7 @@ def metrics(service: str) -> ExportMetricsServiceRequest:
             start_time_unix_nano=now - 1, time_unix_nano=now, as_double=value,
             attributes=attributes(workflow="order", collector__instance__id="per-restart"),
         )  # fmt: skip
-        data = Sum(
-            data_points=[point], aggregation_temporality=CUMULATIVE, is_monotonic=monotonic
-        )
+        data = Sum(data_points=[point], aggregation_temporality=CUMULATIVE, is_monotonic=monotonic)
         return Metric(name=name, unit=unit, sum=data)
 
     duration = HistogramDataPoint(
@@ -182,7 +179,9 @@ def test_collector_accepts_its_configuration(programs: dict[str, Path], tmp_path
     """The collector finds no fault in its configuration."""
     config = parts.DEPLOY / "collector" / "config.yaml"
 
-    done = run(programs["otelcol"], "validate", "--config", config, COLLECTOR_QUEUE_DIR=tmp_path)
+    done = run(
+        programs["otelcol"], "validate", "--config", config, COLLECTOR_QUEUE_DIR=str(tmp_path)
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -320,7 +319,8 @@ def test_prometheus_watches_the_stack(backends: Backends) -> None:
     def watched() -> bool:
         return {s["metric"]["job"] for s in backends.query("up == 1")} >= set(parts.parts())
 
-    assert backends.eventually(watched)
+    # A target's first scrape comes within one interval of 15 s, and is seen a little later.
+    assert backends.eventually(watched, seconds=60)
 
 
 # --- crashes
@@ -373,7 +373,7 @@ def test_backends_keep_what_they_have_when_killed(fresh: Backends) -> None:
 
 def listening(process: processes.Process) -> set[str]:
     """Return the addresses that a process listens on, as /proc writes them."""
-    links = (os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir())
+    links = (str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir())
     sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
     tables = (Path(f"/proc/{process.pid}/net/{name}").read_text() for name in ("tcp", "tcp6"))
     rows = [line.split() for table in tables for line in table.splitlines()[1:]]
@@ -435,7 +435,7 @@ def test_a_part_that_ends_at_start_is_named_with_its_log(tmp_path: Path) -> None
 
 def test_a_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:
     """A folder whose stack runs is not taken by another one."""
-    with pytest.raises(StackError, match="runs in .* already"):
+    with pytest.raises(StackError, match=r"runs in .* already"):
         Stack.start(stack.state)
 
 
@@ -453,7 +453,6 @@ def test_a_process_that_took_over_an_id_is_left_alone() -> None:
 @pytest.mark.usefixtures("programs")
 def test_the_command_brings_a_stack_up_and_down(tmp_path: Path) -> None:
     """The command starts a stack that outlives it, reports it, ends it, and says so by its code."""
-    command: Callable[..., subprocess.CompletedProcess[str]]
 
     def command(word: str, *more: str) -> subprocess.CompletedProcess[str]:
         return run(sys.executable, NATIVE / "stack.py", word, "--state", tmp_path, *more)

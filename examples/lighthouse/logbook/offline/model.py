@@ -48,7 +48,7 @@ class Talk:
             if isinstance(part, UserPromptPart):
                 self.prompt = str(part.content)
             elif tool := getattr(part, "tool_name", None):
-                # Refused calls are parts of a class of their own before pydantic-ai 2.6x.
+                # Older pydantic-ai has a class of its own, without an outcome, for refused calls.
                 accepted = getattr(part, "outcome", "refused") == "success"
                 kept = self._answers if accepted else self._refusals
                 kept.setdefault(tool, []).append(_text(part))

@@ -1,0 +1,83 @@
+# The two commands of the README, and what CI runs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .venv-demo
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check all format lint types tests generated bench stack lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
+
+demo: $(DEMO)/.done ## run the example under opentelemetry-instrument and show its status
+	@$(DEMO)/bin/otel-agents demo
+
+test: tests ## install all that the tests need, and run them
+
+check: format lint types tests generated ## what CI runs: format, lint, types, tests, generated files
+
+all: check
+
+format: $(VENV)/.done
+	@$(BIN)/ruff format --check .
+
+lint: $(VENV)/.done
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.done
+	@$(BIN)/mypy
+	@$(BIN)/ty check --quiet
+
+tests: $(VENV)/.done
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -q
+
+generated: $(VENV)/.done
+	@$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/.done ## measure the hot path beside its peers, and the cold start of `status`
+	@$(BIN)/python benchmarks/hot_path.py
+	@$(BIN)/python benchmarks/import_time.py
+	@$(BIN)/python benchmarks/status_cold.py
+
+stack: $(VENV)/.done ## start collector, Jaeger and Prometheus: Compose where there is an engine
+	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
+		docker compose up --detach --wait; \
+	else \
+		deploy/native/install && $(BIN)/python deploy/native/stack.py up --default-ports; \
+	fi
+
+lock: $(VENV)/.done ## resolve the pinned requirements anew
+	@$(BIN)/pip install --quiet uv
+	@for set in run dev; do \
+		extra="--group build"; [ $$set = run ] || extra="$$extra --group test --group check"; \
+		$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+			--no-emit-index-url --no-emit-find-links --upgrade \
+			--extra all $$extra pyproject.toml --output-file requirements/$$set.txt; \
+	done
+
+clean: ## remove environments and caches
+	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# One sentence instead of a traceback where Python is too old or `venv` is missing.
+define require_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "otel-agents needs Python 3.11 or newer: set PYTHON, as in 'make test PYTHON=python3.12'." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "This Python has no venv: install your system's package for it (python3-venv on Debian and Ubuntu)." >&2; exit 1; }
+endef
+
+$(VENV)/.done: requirements/dev.txt pyproject.toml
+	$(require_python)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEMO)/.done: requirements/run.txt pyproject.toml
+	$(require_python)
+	@$(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(DEMO)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,76 @@
+"""Readings of a run on standard output: once, or drawn over and over on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from otel_agents.cli.render import lines
+
+if TYPE_CHECKING:
+    from otel_agents.state.report import RunReport
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_report(read: RunReport) -> None:
+    """Print a reading in full."""
+    console = _console()
+    found = lines(
+        read, now=time.time_ns(), width=console.width, ascii_only=_ascii_only(console)
+    )
+    console.print(Group(*found), no_wrap=True, crop=False)
+
+
+def _ascii_only(console: Console) -> bool:
+    return not console.encoding.lower().startswith("utf")
+
+
+class Screen:
+    """A terminal's other screen, drawn anew at each reading; the last one stays on the usual one."""
+
+    def __init__(self) -> None:
+        self._console = _console()
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False,
+            redirect_stderr=False,
+        )  # fmt: skip
+        self._last: RunReport | None = None
+
+    def __enter__(self) -> Self:
+        """Turn to the other screen."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Turn back, and leave the last reading in full."""
+        self._live.stop()
+        if self._last is not None:
+            print_report(self._last)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The columns and lines of the terminal; when they change it is time to draw."""
+        return self._console.width, self._console.height
+
+    def show(self, read: RunReport) -> None:
+        """Draw a reading, as much of it as there is room for."""
+        self._last = read
+        width, height = self.size
+        found = lines(
+            read,
+            now=time.time_ns(),
+            width=width,
+            height=height,
+            ascii_only=_ascii_only(self._console),
+        )
+        self._live.update(Group(*found), refresh=True)

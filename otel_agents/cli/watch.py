@@ -1,0 +1,175 @@
+"""`otel-agents status --watch`: a run as it goes on, until it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from otel_agents.cli.envelope import print_data
+from otel_agents.cli.text import count, money, percent, roughly, visible
+from otel_agents.state.estimate import history
+from otel_agents.state.liveness import alive
+from otel_agents.state.report import RunReport, report
+from otel_agents.state.view import as_data
+
+if TYPE_CHECKING:
+    from otel_agents.cli.follow import Follower
+    from otel_agents.state.run import Runs, RunState
+
+_POLL_SECONDS: Final = 0.1
+_REDRAW_SECONDS: Final = 1.0  # clocks on the screen go on though nothing is heard
+# Other processes of a run may write the ends of their scopes a little after the run's own.
+_SETTLE_SECONDS: Final = 2.0
+
+
+class Output(Protocol):
+    """Where readings go. Entered before the first, left after the last."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What it takes the layout from; a change calls for the same reading again."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, read: RunReport) -> None:
+        """Show a reading, unless it says the same as the one before."""
+
+
+class JsonLines:
+    """One envelope a line a change."""
+
+    size = (0, 0)
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def show(self, read: RunReport) -> None:
+        """Print a reading if anything in it has changed but the clocks."""
+        data = as_data(read)
+        clocks = {"eta_seconds": None, "phases": [_clockless(each) for each in data["phases"]]}
+        said = data | clocks
+        if said != self._last:
+            self._last = said
+            print_data(data)
+
+
+def _clockless(phase: dict[str, Any]) -> dict[str, Any]:
+    return phase | {"duration_seconds": None}
+
+
+class Lines:
+    """A line of text a change, for logs and pipes, and at the end the reading in full."""
+
+    size = (0, 0)
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._last: RunReport | None = None
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Print the last reading in full."""
+        if self._last is not None:
+            from otel_agents.cli.screen import print_report  # noqa: PLC0415 - Rich, at the end
+
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            print_report(self._last)
+
+    def show(self, read: RunReport) -> None:
+        """Print a line if it differs from the last one in more than the time."""
+        self._last = read
+        said = summary(read)
+        if said != self._said:
+            self._said = said
+            moment = datetime.now().astimezone().strftime("%H:%M:%S")
+            left = "" if read.eta is None else f" · about {roughly(read.eta)} left"
+            sys.stdout.write(f"{moment} {said}{left}\n")
+            sys.stdout.flush()
+
+
+def summary(read: RunReport) -> str:
+    """Return how a run stands, on one line and without clocks."""
+    agents = Counter(agent.status for agent in read.agents)
+    parts = [f"{visible(read.workflow) or 'run'} {read.status}"]
+    if read.share is not None:
+        parts[0] += f" {percent(read.share)}"
+    active = [visible(phase.name) for phase in read.phases if phase.status == "running"]
+    if active:
+        parts.append(", ".join(active))
+    if agents:
+        said = ", ".join(f"{number} {word}" for word, number in agents.items())
+        parts.append(f"agents: {said}")
+    if read.usage.total_tokens:
+        parts.append(f"{count(read.usage.total_tokens)} tokens")
+    if read.usd is not None:
+        parts.append(money(read.usd))
+    if read.error is not None:
+        parts.append(visible(f"{read.error.type}: {read.error.message}".removesuffix(": ")))
+    return " · ".join(parts)
+
+
+def output(*, as_json: bool) -> Output:
+    """Return where readings go: JSON, a terminal that can be drawn on, or lines."""
+    if as_json:
+        return JsonLines()
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
+        from otel_agents.cli.screen import Screen  # noqa: PLC0415 - Rich, only where it is drawn
+
+        return Screen()
+    return Lines()
+
+
+def follow_run(follower: Follower, runs: Runs, run: RunState, shown: Output) -> RunReport:
+    """Show a run until it is over; return the last reading.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was typed, or the process was asked to end.
+
+    """
+    signal.signal(signal.SIGTERM, _interrupt)  # so that the terminal is left as it was found
+    known = history(runs, run)
+    over_since: float | None = None
+    with shown:
+        while True:
+            read = report(run, now=time.time_ns(), alive=alive, history=known)
+            shown.show(read)
+            if read.over:
+                over_since = over_since or time.monotonic()
+                if _settled(read) or time.monotonic() - over_since >= _SETTLE_SECONDS:
+                    return read
+            _wait(follower, runs, run, shown)
+
+
+def _settled(read: RunReport) -> bool:
+    return read.status == "lost" or all(agent.status != "lost" for agent in read.agents)
+
+
+def _wait(follower: Follower, runs: Runs, run: RunState, shown: Output) -> None:
+    """Wait until there is something to show: news of the run, another size, or a second gone by."""
+    changes, size = run.changes, shown.size
+    deadline = time.monotonic() + _REDRAW_SECONDS
+    while run.changes == changes and shown.size == size and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        for each in follower.new():
+            runs.apply(each)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,271 @@
+"""What is instrumented and what is not, and why: the checks behind `otel-agents doctor`.
+
+Each check says one thing, in one sentence, with what to do where it fails. A check looks at the
+real thing: it imports the targets' modules, applies the wrappers and puts the originals back, and
+asks the configured end points.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_agents import workspace
+from otel_agents.configure import sdk_disabled, settings_now
+from otel_agents.instrument import pydantic_ai
+from otel_agents.instrument.seams import Seams
+from otel_agents.instrument.targets import Targets
+from otel_agents.sinks import make_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from otel_agents.settings import Settings
+
+ANSWER_SECONDS: Final = 2.0
+_PACKAGES: Final = (
+    "opentelemetry-api",
+    "opentelemetry-sdk",
+    "opentelemetry-instrumentation",
+    "opentelemetry-exporter-otlp",
+    "wrapt",
+)
+# Instrumentations that report model calls too. Where one does, our span for the same call leaves
+# `gen_ai.usage.*` to it, so that a sum over spans stays the bill.
+_OVERLAPS: Final = (
+    "openai", "openai-v2", "anthropic", "google_genai", "google-genai", "vertexai", "bedrock",
+    "pydantic_ai", "pydantic-ai", "agno", "langchain", "litellm", "mistralai", "groq", "cohere",
+)  # fmt: skip
+_SIGNALS: Final = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
+
+
+class Check(NamedTuple):
+    """One finding. `fix` is what to do where `ok` is false."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+
+
+def examine(directory: Path) -> list[Check]:
+    """Run every check, with `directory` on the import path as the program would have it."""
+    sys.path.insert(0, str(directory))
+    settings = settings_now()
+    found: list[Check] = []
+    for part in (_versions, _settings, _instrumentation, _targets, _sinks, _exporters, _overlaps):
+        try:
+            found += part(settings)
+        except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+            name = part.__name__.strip("_")
+            found.append(Check(name, ok=False, detail=f"the check itself failed: {error!r}"))
+    return found
+
+
+def _versions(_settings: Settings) -> Iterator[Check]:
+    yield Check("python", ok=sys.version_info >= (3, 11), detail=platform.python_version())
+    found = {name: version(name) for name in _PACKAGES}
+    listed = ", ".join(f"{name} {number}" for name, number in found.items())
+    same = found["opentelemetry-api"] == found["opentelemetry-sdk"]
+    yield Check(
+        "packages",
+        ok=same,
+        detail=listed,
+        fix=None if same else "install one version of opentelemetry-api and opentelemetry-sdk",
+    )
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    if sdk_disabled():
+        yield Check(
+            "settings",
+            ok=False,
+            detail="OTEL_SDK_DISABLED=true switches all telemetry off",
+            fix="unset it",
+        )
+    yield Check("settings", ok=True, detail=settings.file or "no settings file: defaults")
+    for problem in settings.problems:
+        yield Check("settings", ok=False, detail=problem, fix="correct it as the sentence says")
+    home = workspace.find()
+    yield Check(
+        "workspace",
+        ok=True,
+        detail=str(home.path)
+        if home
+        else "none: signals are kept nowhere here (`otel-agents init` makes one)",
+    )
+
+
+def _instrumentation(_settings: Settings) -> Iterator[Check]:
+    names = {point.name for point in entry_points(group="opentelemetry_instrumentor")}
+    yield Check(
+        "opentelemetry-instrument",
+        ok="otel_agents" in names,
+        detail="loads otel_agents" if "otel_agents" in names else "does not know otel_agents",
+        fix=None if "otel_agents" in names else "install the otel-agents wheel, not its sources",
+    )
+    off = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    if off & {"otel_agents", "*"}:
+        yield Check(
+            "opentelemetry-instrument",
+            ok=False,
+            detail="OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches otel_agents off",
+            fix="take otel_agents out of it",
+        )
+    if find_spec("pydantic_ai") is None:
+        yield Check("pydantic-ai", ok=True, detail="not installed: nothing to instrument")
+        return
+    number = _version_of("pydantic-ai-slim") or _version_of("pydantic-ai") or "unknown version"
+    seams = Seams()
+    try:
+        pydantic_ai.install(seams)
+        count = len(seams.names)
+    except Exception as error:  # noqa: BLE001 - a version whose seams have moved
+        yield Check(
+            "pydantic-ai",
+            ok=False,
+            detail=f"{number} cannot be instrumented: {error}",
+            fix=f"use {_declared('pydantic-ai-slim')}",
+        )
+        return
+    finally:
+        seams.restore()
+    yield Check("pydantic-ai", ok=True, detail=f"{number}, {count} functions wrapped")
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _declared(name: str) -> str:
+    for line in requires("otel-agents") or ():
+        if line.startswith(name):
+            return line.partition(";")[0].strip()
+    return name
+
+
+def _targets(settings: Settings) -> Iterator[Check]:
+    from importlib import import_module  # noqa: PLC0415 - only where targets are checked
+
+    errors = {}
+    for module in dict.fromkeys(wrap.target.partition(":")[0] for wrap in settings.wraps):
+        if module in {"", "__main__"}:
+            continue
+        try:
+            import_module(module)
+        except BaseException as error:  # noqa: BLE001 - a module of the user's can do anything
+            errors[module] = f"{type(error).__name__}: {error}"
+    targets = Targets(settings.wraps)
+    targets.install()
+    try:
+        for wrap, state, sentence in targets.report():
+            module = wrap.target.partition(":")[0]
+            detail = f"{module} cannot be imported: {errors[module]}" if module in errors else sentence
+            ok = state == "applied"
+            yield Check(
+                f"target {wrap.target}", ok=ok, detail=detail, fix=None if ok else f"see {wrap.place}"
+            )
+    finally:
+        targets.uninstall()
+
+
+def _sinks(settings: Settings) -> Iterator[Check]:
+    home = workspace.find()
+    for url in settings.sinks or ():
+        try:
+            make_sink(url, home).close()
+        except Exception as error:  # noqa: BLE001 - any sink's own failure
+            yield Check("sink", ok=False, detail=str(error), fix="correct OTEL_AGENTS_SINKS")
+        else:
+            yield Check("sink", ok=True, detail=url)
+
+
+def _exporters(_settings: Settings) -> Iterator[Check]:
+    for signal in _SIGNALS:
+        names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+        own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+        endpoint = os.environ.get(own) or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        if "otlp" not in names:
+            yield Check(f"{signal} exporter", ok=True, detail=f"{names}: nothing to ask")
+        elif endpoint is None:
+            yield Check(
+                f"{signal} exporter",
+                ok=True,
+                detail="no end point is set: OTLP goes to localhost, if anything listens there",
+            )
+        else:
+            yield _ask(signal, endpoint)
+
+
+def _ask(signal: str, endpoint: str) -> Check:
+    """Send an empty export, which every OTLP server must accept, as the program would send it."""
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
+    )
+    module_name, class_name = _SIGNALS[signal]
+    kind = "grpc" if protocol == "grpc" else "http"
+    loggers = logging.getLogger("opentelemetry.exporter")
+    level, loggers.level = loggers.level, logging.CRITICAL + 1
+    reason = ""
+    try:
+        module = __import__(
+            f"opentelemetry.exporter.otlp.proto.{kind}.{module_name}", fromlist=[class_name]
+        )
+        exporter = getattr(module, class_name)(timeout=ANSWER_SECONDS)
+        answered = exporter.export(_nothing(signal)).name == "SUCCESS"
+        exporter.shutdown()
+    except Exception as error:  # noqa: BLE001 - a bad URL or certificate
+        answered, reason = False, f" ({error})"
+    finally:
+        loggers.level = level
+    said = "answers" if answered else "does not answer"
+    return Check(
+        f"{signal} exporter",
+        ok=answered,
+        detail=f"{endpoint} by {protocol} {said}{reason}",
+        fix=None
+        if answered
+        else "start the collector there, or correct OTEL_EXPORTER_OTLP_ENDPOINT and _PROTOCOL",
+    )
+
+
+def _nothing(signal: str) -> Any:
+    if signal != "metrics":
+        return []
+    from opentelemetry.sdk.metrics.export import MetricsData  # noqa: PLC0415 - where it is asked
+
+    return MetricsData(resource_metrics=[])
+
+
+def _overlaps(_settings: Settings) -> Iterator[Check]:
+    off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    others = [
+        point
+        for point in entry_points(group="opentelemetry_instrumentor")
+        if point.name in _OVERLAPS and point.name not in off.split(",")
+    ]
+    for point in others:
+        package = point.dist.name if point.dist is not None else point.value
+        yield Check(
+            "overlap",
+            ok=True,
+            detail=f"{package} reports model calls too: where it does, gen_ai.usage.* stands on its "
+            "spans and not on ours, and our metrics and roll-ups count each call once",
+        )
+    if not others:
+        yield Check("overlap", ok=True, detail="no other instrumentation reports model calls")
+
+

@@ -1,0 +1,99 @@
+"""A program that uses the whole public surface, as a user would write it; mypy checks it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from otel_agents import (
+    OtelAgentsInstrumentor,
+    agent,
+    delivery,
+    extract,
+    gate,
+    human,
+    inject,
+    iteration,
+    log_context,
+    model,
+    phase,
+    progress,
+    run,
+    task,
+    tool,
+    validation,
+    worker,
+)
+from otel_agents.logs import JsonFormatter, correlate
+from otel_agents.testing import Captured, capture
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@run("shop", goal="sell", max_iterations=3)
+async def work(order: int) -> str:
+    """Return a decorated coroutine's own type."""
+    async with iteration(number=order), phase("plan"):
+        with agent("planner", model="m") as scope, tool("look"):
+            scope.set(attempt=1)
+            scope.set_attribute("shop.order", order)
+        progress(1, 2)
+    with gate("tests") as checked:
+        checked.set(passed=True)
+    validation("schema", passed=True).record()
+    with delivery(url="file:///x"), task("t", id="t1"), worker("w"), human("approve"):
+        pass
+    return "done"
+
+
+@phase
+def plain(x: int) -> int:
+    """Keep the type of a plain function."""
+    return x
+
+
+@phase("items")
+def items() -> Iterator[int]:
+    """Keep the type of a generator."""
+    yield 1
+
+
+@phase("stream")
+async def stream() -> AsyncIterator[int]:
+    """Keep the type of an async generator."""
+    yield 1
+
+
+def carry() -> dict[str, str]:
+    """Carry a scope through a queue."""
+    headers: dict[str, str] = {}
+    inject(headers)
+    with extract(headers), log_context(tenant="x"):
+        return headers
+
+
+def call() -> None:
+    """Report a model call by hand."""
+    with model("gpt", provider="openai") as scope:
+        scope.response({"usage": {}})
+
+
+def main() -> None:
+    """Run everything."""
+    instrumentor = OtelAgentsInstrumentor()
+    instrumentor.instrument()
+    found: Captured
+    with capture(prices={"m": {"input": 1.0}}) as found:
+        result: str = asyncio.run(work(1))
+        number: int = plain(2)
+        carry()
+        call()
+        print(result, number, list(items()), found.tree(), found.metric("otelagents.runs.started"))  # noqa: T201
+    JsonFormatter()
+    correlate(None, "info", {})
+    instrumentor.uninstrument()
+
+
+if __name__ == "__main__":
+    main()
