@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_agents.configure import OtelAgentsInstrumentor
+    from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.context import extract, inject
     from otel_agents.logs import log_context
     from otel_agents.model_call import model
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "OtelAgentsInstrumentor": "configure",
+    "OtelAgentsInstrumentor": "instrumentor",
     "__version__": "version",
     "extract": "context",
     "inject": "context",
@@ -67,6 +67,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
+    # The composition root says how a runtime is made when the first scope opens.
+    import_module(f"{__name__}.configure")
     found = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'scopes')}"), name)
     globals()[name] = found
     return found

@@ -26,17 +26,38 @@ _MAX_CARRIED: Final = 4096  # bytes of ids taken from a carrier: a hostile one m
 _FIELDS: Final = {key: field for field, key in STAMPED.items()} | {"otelagents.agent.name": "agent"}
 
 
+class Counts:
+    """What a run counts of the scopes inside it: its iterations, and tries of an agent at a task."""
+
+    __slots__ = ("_attempts", "iterations")
+
+    def __init__(self) -> None:
+        self.iterations = 0
+        self._attempts: dict[tuple[str, str | None], int] = {}
+
+    def attempt(self, task_id: str | None, agent: str | None) -> int:
+        """Return which try of an agent at a task this is; without a task it is the first."""
+        if task_id is None:
+            return 1
+        key = (task_id, agent)
+        self._attempts[key] = found = self._attempts.get(key, 0) + 1
+        return found
+
+
 class Frame:
     """The ids in force, the attributes made of them, and the scope that set them.
 
     `scope` is None for a frame that came from another process.
     """
 
-    __slots__ = ("ids", "scope", "stamp")
+    __slots__ = ("counts", "ids", "scope", "stamp")
 
-    def __init__(self, ids: Ids, stamp: dict[str, Any], scope: Any = None) -> None:  # noqa: ANN401
+    def __init__(
+        self, ids: Ids, stamp: dict[str, Any], counts: Counts, scope: Any = None
+    ) -> None:
         self.ids = ids
         self.stamp = stamp
+        self.counts = counts
         self.scope = scope
 
 
@@ -151,7 +172,7 @@ def extract(carrier: Mapping[str, str]) -> Extracted:
                 found[field] = int(text)
         if found:
             ids = Ids(**found)
-            context = otel_context.set_value(FRAME_KEY, Frame(ids, stamp_of(ids)), context)
+            context = otel_context.set_value(FRAME_KEY, Frame(ids, stamp_of(ids), Counts()), context)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("extract", error)
     return Extracted(context)

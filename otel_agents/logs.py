@@ -16,9 +16,9 @@ import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
-from otel_agents.context import FRAME_KEY, Frame, current_frame, stamp_of
+from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, stamp_of
 from otel_agents.signals import Ids
-from otel_agents.values import plain, redact
+from otel_agents.values import plain, redact, unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -54,7 +54,7 @@ def stamp(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _encode(entry: dict[str, Any]) -> str:
-    return msgspec.json.encode(entry, enc_hook=lambda item: str(plain(item))).decode()
+    return unbroken(msgspec.json.encode(entry, enc_hook=lambda item: str(plain(item))).decode())
 
 
 class JsonFormatter(logging.Formatter):
@@ -114,7 +114,8 @@ def log_context(**ids: Any) -> Iterator[None]:
     for name, value in ids.items():
         if name in Ids.__struct_fields__:
             setattr(found, name, plain(value))
-    inner = Frame(found, stamp_of(found), None if frame is None else frame.scope)
+    counts, scope = (Counts(), None) if frame is None else (frame.counts, frame.scope)
+    inner = Frame(found, stamp_of(found), counts, scope)
     otel_context.attach(otel_context.set_value(FRAME_KEY, inner, previous))
     try:
         yield

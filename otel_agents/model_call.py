@@ -61,6 +61,10 @@ class Question:
         self.where = where
         self.cost = cost
 
+    def settle(self, rt: Runtime, outcome: Outcome) -> None:
+        """Take the verdict that comes with the end of the agent."""
+        judge(rt, self, outcome)
+
 
 class ModelCall(Scope):
     """One call of a model. Make it with `model`.
@@ -192,7 +196,10 @@ class ModelCall(Scope):
         for _ in range(self.refused_requests - (1 if outcome == "error" else 0)):
             rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"))
         question = Question(model, (ids.agent, ids.phase, self.provider), cost)
-        holder = self._around("agent")
+        holder = self.around("agent")
+        if holder is not None:
+            # Whether the last answer was good shows in what the agent asked next.
+            settle(holder, rt, "failure" if self.again else "success", final=not self.again)
         if outcome == "success" and holder is not None and not holder.ended:
             holder.question = question
         else:

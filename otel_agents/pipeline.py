@@ -76,8 +76,6 @@ class _Lane:
                 thread = threading.Thread(
                     target=self._work, name=f"otel-agents-{self.sink.name}", daemon=True
                 )
-                # Not through a wrapper of ours or of another instrumentation: this thread must
-                # not carry the context of the code that happened to emit first.
                 thread.start()
                 self._thread = thread
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from copy import copy
 from random import getrandbits
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import (
@@ -27,16 +26,17 @@ from otel_agents.boundary import caught
 from otel_agents.context import FRAME_KEY, Frame, restore
 from otel_agents.errors import SettingsError
 from otel_agents.failures import failure_of, outcome_of
-from otel_agents.signals import STAMPED, Failure, Ids, Signal, new_id, signal_id
+from otel_agents.location import locate
+from otel_agents.metrics import labelled
+from otel_agents.signals import Failure, Signal, signal_id
 from otel_agents.tally import Tally, add
 from otel_agents.usage import Usage
 from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
 from otel_agents.vocabulary import (
-    AGENT_ATTEMPT,
+    AGENT_NAME,
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
-    KINDS,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
@@ -44,7 +44,6 @@ from otel_agents.vocabulary import (
     RUN_GOAL,
     SAYS,
     WORKFLOW_NAME,
-    AGENT_NAME,
     Kind,
     Metric,
     Outcome,
@@ -69,14 +68,33 @@ open_runs: Final[dict[str, Scope]] = {}
 # Called with a run when it opens.
 run_listeners: Final[list[Callable[[Scope], None]]] = []
 
+_PLACES: Final = frozenset({"workflow", "phase", "agent"})
 _HOST: Final = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=open_runs.clear)
 
 
-def _nowhere(*_: object) -> None:
-    """Locate a kind that has no more to say of where it is."""
+class Pending(Protocol):
+    """An answer of a model that waits for its verdict until its agent goes on or ends."""
+
+    def settle(self, rt: runtime.Runtime, outcome: Outcome) -> None:
+        """Take the verdict."""
+
+
+def labels_of(scope: Scope, metric: Metric, outcome: Outcome | None = None) -> tuple[Any, ...]:
+    """Return the values of a metric's labels for a scope, in the labels' order."""
+    ids = scope.frame.ids
+    found: list[Any] = []
+    for label in metric.labels:
+        if label == "result":
+            is_run = scope.kind.name == "run" and outcome is not None
+            found.append(SAYS["run"][outcome] if is_run else outcome)
+        elif label in _PLACES:
+            found.append(getattr(ids, label))
+        else:
+            found.append(None if label == "queue" else scope.name)
+    return tuple(found)
 
 
 class Scope:
@@ -88,9 +106,9 @@ class Scope:
     """
 
     __slots__ = (
-        "_active_key", "_attributes", "_ended", "_fields", "_given_id", "_iterations", "_late",
+        "_active_key", "_attributes", "_ended", "_fields", "_given_id", "_late",
         "_outcome", "_pid", "_previous", "_reason", "_rt", "_start", "_started", "_told",
-        "attempts", "context", "frame", "id", "kind", "name", "own", "parent", "question",
+        "context", "frame", "id", "kind", "name", "own", "parent", "question",
         "scope_id", "span", "total",
     )  # fmt: skip
 
@@ -119,10 +137,8 @@ class Scope:
         self._late: dict[str, Any] = {}
         self._previous: Context | None = None
         self._active_key: tuple[Any, ...] = ()
-        self._iterations = 0
         self._told = 0.0
-        self.attempts: dict[tuple[str, str], int] | None = None
-        self.question: object = None
+        self.question: Pending | None = None
         self.id = ""
         self.scope_id = ""
         self.span: Span = INVALID_SPAN
@@ -198,12 +214,12 @@ class Scope:
         outer = context.get(FRAME_KEY)
         outer = outer if isinstance(outer, Frame) else None
         self.parent = outer.scope if outer is not None else None
-        attributes = self._locate(outer)
+        attributes, fields = self._locate(outer)
         if kind.operation:
             attributes[OPERATION.key] = kind.operation
         if self.name and kind.name_key is not None:
             attributes[kind.name_key.key] = self.name
-        for field, value in self._fields.items():
+        for field, value in fields.items():
             self._apply(field, value, attributes)
         if self._attributes:
             for key, value in self._attributes.items():
@@ -229,9 +245,9 @@ class Scope:
         )
         metrics = rt.metrics
         if kind.started is not None:
-            metrics.add(kind.started, self._labels(kind.started))
+            metrics.add(kind.started, labels_of(self, kind.started))
         if kind.active is not None:
-            self._active_key = self._labels(kind.active)
+            self._active_key = labels_of(self, kind.active)
             metrics.add(kind.active, self._active_key)
         if kind.name == "run" or (self.id and self.id == self.frame.ids.run_id):
             open_runs[self.scope_id] = self
@@ -241,92 +257,17 @@ class Scope:
             own = {key: value for key, value in attributes.items() if key not in self.frame.stamp}
             self._emit("start", self._start, own)
 
-    def _locate(self, outer: Frame | None) -> dict[str, Any]:
-        """Set the frame, and return the attributes that say where the scope is."""
-        kind = self.kind
+    def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Set the frame; return the attributes that say where the scope is, and the other fields."""
         self.scope_id = f"{getrandbits(64):016x}"
-        if not kind.ids and not kind.name_slot:
-            ids, stamp = (Ids(), {}) if outer is None else (outer.ids, outer.stamp)
-            self.frame = Frame(ids, stamp, self)
-            return dict(stamp)
-        given = self._fields
-        if kind.name == "run" or outer is None:
-            ids = Ids()
-            if outer is not None:
-                ids.correlation_id = outer.ids.correlation_id
-                ids.task_id = outer.ids.task_id
-                ids.worker_id = outer.ids.worker_id
-        else:
-            ids = copy(outer.ids)
-        if kind.name_slot and self.name:
-            setattr(ids, kind.name_slot, self.name)
-        for field in kind.ids:
-            if field in given:
-                value = coerce(given.pop(field), int if field == "iteration" else str)
-                if value is not None:
-                    setattr(ids, field, value)
-        getattr(self, f"_locate_{kind.name}", _nowhere)(ids, outer, given)
-        stamp = {
-            key: value
-            for field, key in STAMPED.items()
-            if (value := getattr(ids, field)) is not None
-        }
-        self.frame = Frame(ids, stamp, self)
-        return dict(stamp)
+        self.frame, self.id, fields = locate(
+            self.kind, self.name, self._given_id, self._fields, outer
+        )
+        self.frame.scope = self
+        return dict(self.frame.stamp), fields
 
-    def _own_id(self, given: Any) -> str:  # noqa: ANN401 - any value of the host's
-        found = self._given_id if given is None else given
-        self.id = str(coerce(found, str) or new_id())
-        return self.id
-
-    def _locate_run(self, ids: Ids, _outer: Frame | None, _given: dict[str, Any]) -> None:
-        ids.run_id = self._own_id(ids.run_id)
-        ids.correlation_id = ids.correlation_id or ids.run_id
-        self.attempts = {}
-
-    def _locate_iteration(self, ids: Ids, _outer: Frame | None, given: dict[str, Any]) -> None:
-        ids.phase = None
-        number = coerce(given.pop("number", None), int)
-        if number is None:
-            run_ = self._around("run")
-            if run_ is not None:
-                run_._iterations += 1  # noqa: SLF001 - one class
-            number = 1 if run_ is None else run_._iterations  # noqa: SLF001 - one class
-        ids.iteration = number
-
-    def _locate_agent(self, ids: Ids, outer: Frame | None, given: dict[str, Any]) -> None:
-        ids.parent_agent_id = outer.ids.agent_id if outer is not None else None
-        inherited = ids.agent_id if ids.agent_id != ids.parent_agent_id else None
-        ids.agent_id = self._own_id(inherited)
-        ids.agent = self.name
-        if ids.run_id is None:
-            # An agent that runs outside any run is a run of its own, so that it can be looked up.
-            ids.run_id = ids.agent_id
-        if "attempt" not in given:
-            given["attempt"] = self._attempt(ids)
-
-    def _attempt(self, ids: Ids) -> int:
-        """Return which try of this agent at its task this is; without a task it is the first."""
-        if ids.task_id is None:
-            return 1
-        holder = self._around("run") or self._around("task")
-        if holder is None:
-            return 1
-        if holder.attempts is None:
-            holder.attempts = {}
-        key = (ids.task_id, self.name or "")
-        holder.attempts[key] = holder.attempts.get(key, 0) + 1
-        return holder.attempts[key]
-
-    def _locate_task(self, ids: Ids, outer: Frame | None, _given: dict[str, Any]) -> None:
-        inherited = outer.ids.task_id if outer is not None else None
-        ids.task_id = self._own_id(ids.task_id if ids.task_id != inherited else None)
-
-    def _locate_worker(self, ids: Ids, outer: Frame | None, _given: dict[str, Any]) -> None:
-        inherited = outer.ids.worker_id if outer is not None else None
-        ids.worker_id = self._own_id(ids.worker_id if ids.worker_id != inherited else None)
-
-    def _around(self, kind: str) -> Scope | None:
+    def around(self, kind: str) -> Scope | None:
+        """Return the nearest open scope of a kind around this one, in this process."""
         scope = self.parent
         while scope is not None and scope.kind.name != kind:
             scope = scope.parent
@@ -405,15 +346,10 @@ class Scope:
         if kind.active is not None:
             metrics.add(kind.active, self._active_key, -1)
         if kind.ended is not None:
-            metrics.add(kind.ended, self._labels(kind.ended, outcome))
+            metrics.add(kind.ended, labels_of(self, kind.ended, outcome))
         if kind.duration is not None:
-            labels = self._labels(kind.duration, outcome)
-            named = {
-                label: value
-                for label, value in zip(kind.duration.labels, labels, strict=True)
-                if value
-            }
-            metrics.record(kind.duration, seconds, named, self.context)
+            labels = labelled(kind.duration.labels, labels_of(self, kind.duration, outcome))
+            metrics.record(kind.duration, seconds, labels, self.context)
         self._conventions(rt, seconds, failure)
         open_runs.pop(self.scope_id, None)
         if kind.ends and rt.pipeline is not None:
@@ -425,6 +361,9 @@ class Scope:
         """Add what only this kind knows, before the span ends."""
         if self.kind.name == "tool":
             self.count(_ONE_TOOL_CALL)
+        question, self.question = self.question, None
+        if question is not None:
+            question.settle(rt, "success")
 
     def _conventions(self, rt: runtime.Runtime, seconds: float, failure: Failure | None) -> None:
         """Record the conventions' own duration of this kind, for other people's dashboards."""
@@ -439,21 +378,6 @@ class Scope:
         if failure is not None:
             attributes[ERROR_TYPE.key] = failure.type
         rt.metrics.record(metric, seconds, attributes, self.context)
-
-    def _labels(self, metric: Metric, outcome: Outcome | None = None) -> tuple[Any, ...]:
-        ids = self.frame.ids
-        found = []
-        for label in metric.labels:
-            if label == "result":
-                said = SAYS["run"] if self.kind.name == "run" else None
-                found.append(said[outcome] if said and outcome else outcome)
-            elif label in {"workflow", "phase", "agent"}:
-                found.append(getattr(ids, label))
-            elif label == "queue":
-                found.append(None)
-            else:
-                found.append(self.name)
-        return tuple(found)
 
     def _emit(
         self,
@@ -576,8 +500,8 @@ class Scope:
             outer = otel_context.get_current().get(FRAME_KEY)
             outer = outer if isinstance(outer, Frame) else None
             self.parent = outer.scope if outer is not None else None
-            attributes = self._locate(outer)
-            for field, value in self._fields.items():
+            attributes, fields = self._locate(outer)
+            for field, value in fields.items():
                 self._apply(field, value, attributes)
             outcome = self._outcome or "success"
             attributes[RESULT.key] = outcome
@@ -589,7 +513,7 @@ class Scope:
                 self.span = self.parent.span
                 self.span.add_event(f"otelagents.{self.kind.name}", attributes)
             if self.kind.ended is not None:
-                rt.metrics.add(self.kind.ended, self._labels(self.kind.ended, outcome))
+                rt.metrics.add(self.kind.ended, labels_of(self, self.kind.ended, outcome))
             self._emit("end", time.time_ns(), attributes, outcome)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} record", error)

@@ -157,11 +157,9 @@ def _reach(values: Mapping[str, Any], root: str, steps: Steps) -> Any:
 
 def _item(value: Any, key: Any) -> Any:
     """Return an item, and never make one: a `defaultdict` must not grow by being looked at."""
-    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - dicts are quick
-        if key not in value:
-            key = str(key)  # `[0]` may be meant as text
-            if key not in value:
-                return None
+    if isinstance(value, Mapping) and key not in value:
+        key = str(key)  # `[0]` of a mapping may be meant as text
+        return value[key] if key in value else None  # noqa: SIM401 - `get` can be the host's own
     return value[key]
 
 

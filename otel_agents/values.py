@@ -155,3 +155,13 @@ def visible(text: str) -> str:
         else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+# Characters that JSON may hold as they are but that end a line for some readers, or that a
+# terminal obeys: C1 controls, line and paragraph separators, marks that turn text around.
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def unbroken(text: str) -> str:
+    """Return JSON text as one line for every reader, the same value as before."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

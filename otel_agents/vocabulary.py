@@ -269,7 +269,8 @@ class Kind(NamedTuple):
     """A kind of scope, as data: how its span is named and what it counts and emits.
 
     `span` is the span's name, `{}` standing for the scope's name; `unnamed` is used without one.
-    `id_field` is the field of the scope that holds its id, and `slot` the one of `Ids`.
+    `id_field` is the field of the scope that holds its id; `ids` maps fields to those of
+    `signals.Ids`, and `name_slot` is the one its name goes to.
     `name_key` is the attribute of the scope's own span for its name.
     `fields` maps what a caller may set to an attribute of the scope's own span.
     """
@@ -282,7 +283,7 @@ class Kind(NamedTuple):
     id_field: str = ""
     operation: str = ""
     fields: dict[str, Attribute] = {}  # noqa: RUF012 - a table that nobody changes
-    ids: tuple[str, ...] = ()
+    ids: dict[str, str] = {}  # noqa: RUF012 - a table that nobody changes
     started: Metric | None = None
     active: Metric | None = None
     ended: Metric | None = None
@@ -302,12 +303,15 @@ KINDS: Final[dict[str, Kind]] = {
             "run", "invoke_workflow {}", "invoke_workflow",
             name_slot="workflow", name_key=WORKFLOW_NAME, id_field="run_id",
             operation="invoke_workflow",
-            ids=("run_id", "work_order_id", "correlation_id", "plan_id"),
+            ids={
+                "run_id": "run_id", "work_order_id": "work_order_id",
+                "correlation_id": "correlation_id", "plan_id": "plan_id",
+            },
             fields={"goal": RUN_GOAL, "strategy": RUN_STRATEGY, "max_iterations": ITERATION_MAX},
             started=RUNS_STARTED, active=RUN_ACTIVE, ended=RUNS_COMPLETED, duration=RUN_DURATION,
         ),
         Kind(
-            "iteration", "iteration", "iteration", ids=("iteration",),
+            "iteration", "iteration", "iteration", ids={"number": "iteration"},
             fields={"max": ITERATION_MAX}, ended=ITERATIONS, duration=ITERATION_DURATION,
         ),
         Kind(
@@ -316,12 +320,12 @@ KINDS: Final[dict[str, Kind]] = {
         ),
         Kind(
             "agent", "invoke_agent {}", "invoke_agent", name_slot="agent", name_key=AGENT_NAME,
-            id_field="agent_id", operation="invoke_agent", ids=("agent_id",),
+            id_field="agent_id", operation="invoke_agent", ids={"agent_id": "agent_id"},
             fields={"model": REQUEST_MODEL, "attempt": AGENT_ATTEMPT},
             active=AGENT_ACTIVE, ended=AGENT_ATTEMPTS, duration=AGENT_DURATION,
         ),
         Kind(
-            "task", "task {}", "task", name_slot="", id_field="task_id", ids=("task_id",),
+            "task", "task {}", "task", name_slot="", id_field="task_id", ids={"task_id": "task_id"},
             fields={
                 "feature": TASK_FEATURE, "state": TASK_STATE, "lease_owner": LEASE_OWNER,
                 "persona_id": PERSONA_ID,
@@ -350,7 +354,7 @@ KINDS: Final[dict[str, Kind]] = {
             ended=DELIVERIES, judges=True,
         ),
         Kind(
-            "worker", "worker {}", "worker", id_field="worker_id", ids=("worker_id",),
+            "worker", "worker {}", "worker", id_field="worker_id", ids={"worker_id": "worker_id"},
             fields={"agent_type": WORKER_TYPE},
         ),
         Kind(

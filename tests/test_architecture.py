@@ -17,9 +17,10 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 LEVELS: Final = (
     {"version", "vocabulary", "errors", "environment_variables", "py"},
     {"usage", "values", "boundary", "workspace"},
-    {"signals", "tally", "templates", "settings"},
+    {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline"},
     {"runtime", "state"},
+    {"location"},
     {"scope", "drive"},
     {"model_call", "scopes", "heartbeat", "stamping", "logs"},
     {"sinks", "instrument"},
@@ -30,7 +31,7 @@ LEVELS: Final = (
 )
 # Neighbours on one level that see each other: packages see their own modules, and the pairs here.
 NEIGHBOURS: Final = {
-    ("scope", "drive"), ("drive", "scope"), ("stamping", "model_call"), ("settings", "templates"),
+    ("scope", "drive"), ("drive", "scope"), ("stamping", "model_call"), ("settings", "settings_file"), ("settings_file", "settings"),
 }  # fmt: skip
 # A third-party package is imported only where it is named or built on.
 OWNERS: Final = {

@@ -28,7 +28,7 @@ priced = Prices()
     ],
     ids=str,
 )
-def test_an_unknown_price_is_none(model: Any, provider: Any) -> None:  # noqa: ANN401 - hostile
+def test_an_unknown_price_is_none(model: Any, provider: Any) -> None:
     """What the table does not know, or is no name at all, has no price: not even of no tokens."""
     used = Usage(input_tokens=10, output_tokens=1, requests=1)
 
@@ -229,7 +229,7 @@ def test_a_leak_of_model_names_is_bounded() -> None:
     for number in range(3000):
         assert prices.cost(usage, model=f"made-up-{number}", provider="openai") is None
 
-    assert len(prices._plans) <= 1024  # noqa: SLF001 - the bound is what is tested
+    assert len(prices._plans) <= 1024
     assert prices.cost(usage, model="gpt-4o", provider="openai") == 2.5
 
 

@@ -292,7 +292,7 @@ def test_an_anthropic_compaction_moves_counts_without_doubling_them() -> None:
 def test_growing_counts_end_at_their_largest(
     outputs: list[int],
     prompt: int,
-    gemini: bool,  # noqa: FBT001 - drawn by hypothesis
+    gemini: bool,
 ) -> None:
     """However the output grew, the fold ends at what a whole answer with it would have said."""
     fold = StreamUsage()

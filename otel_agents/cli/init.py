@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from otel_agents.cli.envelope import OK, print_data
 from otel_agents.cli.text import visible
@@ -14,31 +12,31 @@ from otel_agents.errors import SettingsError
 from otel_agents.workspace import create
 
 
-def command(
-    directory: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[DIR]",
-            help="Where the workspace is to stand. By default OTEL_AGENTS_HOME is made, "
-            "or else .otel-agents in the working directory.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON envelope.")] = False,
-) -> int:
-    """Make the workspace .otel-agents, where instrumented programs then keep their signals."""
+@click.command("init")
+@click.argument(
+    "directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path)
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON envelope.")
+def command(directory: Path | None, *, as_json: bool) -> int:
+    """Make the workspace .otel-agents in DIR.
+
+    Programs that are started with `opentelemetry-instrument` in DIR or below then keep their
+    signals there. Without DIR the one that OTEL_AGENTS_HOME names is made, or else one in the
+    working directory.
+    """
     try:
         workspace, new = create(directory)
     except (FileExistsError, NotADirectoryError) as error:
         message = f"A file is in the way of the workspace: {error.filename}. Move it or give a DIR."
         raise SettingsError(message) from error
+    path = str(workspace.path)
     if as_json:
-        print_data({"path": str(workspace.path), "created": new})
-    else:
-        said = "Made the workspace" if new else "The workspace is there already:"
-        sys.stdout.write(
-            f"{said} {visible(str(workspace.path))}\n"
-            "Programs started with `opentelemetry-instrument` below its parent directory write "
-            "their signals there; `otel-agents status --watch` shows them.\n"
-        )
+        print_data({"path": path, "created": new})
+        return OK
+    said = f"Made {visible(path)}." if new else f"{visible(path)} is there already."
+    click.echo(
+        f"{said}\n"
+        "Start a program below it with `opentelemetry-instrument`, and see it with "
+        "`otel-agents status --watch`."
+    )
     return OK

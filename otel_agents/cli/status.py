@@ -6,9 +6,9 @@ import gc
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from otel_agents.cli.envelope import FAILED, INTERRUPTED, OK, print_data
 from otel_agents.cli.follow import Follower
@@ -33,22 +33,19 @@ EXIT_CODES: Final[Mapping[str, int]] = {
 }
 
 
-def command(
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run-id", metavar="ID", help="The run; by default the one started last."),
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow the run until it ends; Ctrl-C leaves it.")
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print a JSON envelope; with --watch one a line a change."),
-    ] = False,
-) -> int:
+@click.command("status")
+@click.option("--run-id", metavar="ID", help="The run; by default the one that started last.")
+@click.option("--watch", is_flag=True, help="Follow the run until it ends; Ctrl-C leaves it.")
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print a JSON envelope; with --watch one a line, at each change.",
+)  # fmt: skip
+def command(run_id: str | None, *, watch: bool, as_json: bool) -> int:
     """Show a run: phases, agents, progress, tokens, cost, and what failed and why.
 
-    Exit codes: 0 running or succeeded, 1 failed, 3 cancelled, lost or interrupted, 4 no such run.
+    \b
+    Exit codes: 0 running or succeeded, 1 failed, 3 cancelled, lost or interrupted,
+    4 no such run or no workspace.
     """
     workspace = _workspace()
     follower = Follower(workspace)

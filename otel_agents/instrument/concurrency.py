@@ -7,6 +7,7 @@ starts without instrumentation too: it gets both along with its first piece of w
 from __future__ import annotations
 
 import concurrent.futures
+import concurrent.futures.thread
 import contextlib
 import functools
 import multiprocessing.process
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _AUTO: Final = "opentelemetry.instrumentation.auto_instrumentation"
 _CARRIED: Final = "_otelagents_carried"
+_EXECUTOR_WORK: Final = getattr(concurrent.futures.thread, "_worker", None)
 
 
 class _State:
@@ -78,7 +80,7 @@ def _run_in(context: Context, call: Callable[..., Any], /, *args: Any, **kwargs:
 def _thread_start(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def start(self: threading.Thread) -> Any:
-        context = _inside()
+        context = None if _serves_many(self) else _inside()
         if context is not None and "run" not in vars(self):
             run = self.run
 
@@ -91,6 +93,15 @@ def _thread_start(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self)
 
     return start
+
+
+def _serves_many(thread: threading.Thread) -> bool:
+    """Return whether a thread works for others than the code that happened to start it.
+
+    An executor's thread gets a context with each call; our own threads want none.
+    """
+    target = getattr(thread, "_target", None)
+    return target is _EXECUTOR_WORK or thread.name.startswith("otel-agents-")
 
 
 def _thread_submit(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -229,10 +229,9 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
         )
         call.covered_by = _covering()
         call.start()
-        agent = call._around("agent")  # noqa: SLF001 - one package
+        agent = call.around("agent")
         if agent is not None and agent.question is not None:
-            again = _asks_again(messages, parameters)
-            settle(agent, rt, "failure" if again else "success", final=not again)
+            call.again = _asks_again(messages, parameters)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model call", error)
         return None

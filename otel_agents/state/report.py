@@ -30,11 +30,12 @@ from otel_agents.vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_agents.state.run import RunState, Scope
+    from otel_agents.state.run import RunState, Scope, Spent
 
     # Says whether a process lives, or None where it cannot: (host, pid, seen at) as `liveness`.
     Alive = Callable[[str, int, int], bool | None]
 
+_UNFINISHED: Final = Usage(complete=False)
 _CHECKED: Final = ("gate", "validation", "delivery", "human")
 # The status of a phase is that of its worst scope in the latest iteration.
 _WORST_FIRST: Final = ("failed", "cancelled", "completed", "skipped")
@@ -145,7 +146,6 @@ class _Reading:
         self.main = run.main
         self._alive = alive
         self._lives: dict[tuple[str, int], bool | None] = {}
-        self.scopes = sorted(run.scopes.values(), key=lambda scope: (scope.started, scope.key))
         self.outcome = None if self.main is None else self.main.outcome
         self.lost = None if self.outcome is not None else self._lost()
         self._resumed = len(run.tries) > 1
@@ -153,6 +153,8 @@ class _Reading:
         # The time up to which an open scope can be said to have gone on.
         self.until = run.last if self.lost else now if ended is None else ended.time
         self.ended = None if ended is None else ended.time
+        self.scopes = sorted(run.scopes.values(), key=lambda scope: (scope.started, scope.key))
+        self.spent = {scope.key: self._spent(scope) for scope in self.scopes}
 
     def _living(self, scope: Scope) -> bool | None:
         said = scope.identity
@@ -188,6 +190,13 @@ class _Reading:
     def _open(self, scope: Scope) -> bool:
         return scope.end is None and not self._given_up(scope)
 
+    def _spent(self, scope: Scope) -> Spent:
+        """Return what a scope used; of a lost agent some may never have been reported."""
+        spent = scope.spent
+        if scope.kind == "agent" and scope.end is None and self._given_up(scope):
+            return spent._replace(usage=spent.usage + _UNFINISHED)
+        return spent
+
     def _seconds(self, scope: Scope) -> float:
         known = scope.seconds
         return max(0, self.until - scope.started) / 1e9 if known is None else known
@@ -196,8 +205,8 @@ class _Reading:
         """Return the reading."""
         state, main = self.state, self.main
         bill = Bill()
-        for scope in self.scopes:
-            bill.add(scope, lost=scope.end is None and self._given_up(scope))
+        for spent in self.spent.values():
+            bill.add(spent)
         waiting = any(self._open(scope) for scope in state.of_kind("human"))
         if self.outcome is not None:
             status = SAYS["run"][self.outcome]
@@ -245,8 +254,7 @@ class _Reading:
             status = SAYS["agent"][scope.outcome]
         else:
             status = "lost" if self._given_up(scope) else "running"
-        bill = Bill()
-        bill.add(scope, lost=status == "lost")
+        usage, cost, unpriced = self.spent[scope.key]
         attempt = scope.attribute(AGENT_ATTEMPT.key)
         ids = scope.ids
         return AgentReport(
@@ -261,9 +269,9 @@ class _Reading:
             model=_text(scope, REQUEST_MODEL.key),
             started=scope.started,
             seconds=self._seconds(scope),
-            usage=bill.usage,
-            usd=bill.usd,
-            unpriced=bill.unpriced,
+            usage=usage,
+            usd=None if unpriced else cost,
+            unpriced=unpriced,
             error=scope.end.error if scope.end is not None else None,
         )
 
@@ -285,7 +293,7 @@ class _Reading:
     def _phase(self, name: str, inside: list[Scope], agents: Counter[str]) -> PhaseReport:
         bill = Bill()
         for scope in inside:
-            bill.add(scope, lost=scope.end is None and self._given_up(scope))
+            bill.add(self.spent[scope.key])
         passes = [scope for scope in inside if scope.kind == "phase"]
         ends = [scope.end for scope in passes if scope.end is not None]
         latest = passes[-1] if passes else None

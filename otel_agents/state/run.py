@@ -7,7 +7,7 @@ kept, and everything else is a minimum, a maximum or a union.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.signals import Ids, Signal
 from otel_agents.usage import Usage
@@ -16,16 +16,27 @@ from otel_agents.vocabulary import KINDS, OUTCOMES, PROGRESS_DONE, PROGRESS_TOTA
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-NOTHING = Usage()
+NOTHING: Final = Usage()
 # A signal dated outside this range, in nanoseconds, is garbage that arithmetic could choke on.
-_LAST_TIME = 1 << 63
-_LONGEST = 1e9  # seconds; the same for durations
-_VERDICTS = frozenset(kind.name for kind in KINDS.values() if kind.judges)
+_LAST_TIME: Final = 1 << 63
+_LONGEST: Final = 1e9  # seconds; the same for durations
+_VERDICTS: Final = frozenset(kind.name for kind in KINDS.values() if kind.judges)
 
 
 def _order(signal: Signal) -> tuple[int, str]:
     """Return what signals are put in order by: two of the same time still have an order."""
     return signal.time, signal.id
+
+
+class Spent(NamedTuple):
+    """Usage, its cost in USD where any of it has a price, and the tokens that have none."""
+
+    usage: Usage
+    cost: float | None
+    unpriced: int
+
+
+_NOTHING_SPENT: Final = Spent(NOTHING, None, 0)
 
 
 class Scope:
@@ -51,9 +62,11 @@ class Scope:
 
     def apply(self, signal: Signal) -> None:
         """Take in one more signal of the scope."""
-        edge = signal.edge
-        self.first = min(self.first, signal.time)
-        self.last = max(self.last, signal.time)
+        time, edge = signal.time, signal.edge
+        if time < self.first:
+            self.first = time
+        if time > self.last:
+            self.last = time
         if edge == "start":
             self.start = signal if self.start is None else min(self.start, signal, key=_order)
         elif edge != "progress":
@@ -62,9 +75,8 @@ class Scope:
             self.said = min(self.said, signal, key=_order)
             if signal.usage is not None:
                 self.told = signal if self.told is None else max(self.told, signal, key=_order)
-        share = _share(signal.attributes)
-        if share is not None:
-            found = (share, -signal.time)
+        if signal.attributes and (share := _share(signal.attributes)) is not None:
+            found = (share, -time)
             self.best = found if self.best is None else max(self.best, found)
 
     @property
@@ -117,12 +129,12 @@ class Scope:
         return max(0, self.end.time - self.started) / 1e9 if seconds is None else seconds
 
     @property
-    def bill(self) -> tuple[Usage, float | None, int]:
-        """The scope's own usage, cost in USD if known, and tokens without a price."""
+    def spent(self) -> Spent:
+        """What the scope itself used, without those inside it: what its end says, or so far."""
         for signal in (self.end, self.told):
             if signal is not None and (signal.usage is not None or signal.cost is not None):
-                return signal.usage or NOTHING, signal.cost, signal.unpriced_tokens
-        return NOTHING, None, 0
+                return Spent(signal.usage or NOTHING, signal.cost, signal.unpriced_tokens)
+        return _NOTHING_SPENT
 
     def attribute(self, key: str) -> Any:  # noqa: ANN401 - attributes have any type
         """Return an attribute as it was said last, or None."""
@@ -134,8 +146,6 @@ class Scope:
 
 def _share(attributes: dict[str, Any]) -> float | None:
     """Return the share of work that attributes report done, 0 to 1, or None."""
-    if not attributes:
-        return None
     done, total = attributes.get(PROGRESS_DONE.key), attributes.get(PROGRESS_TOTAL.key)
     if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
         return None
@@ -166,8 +176,11 @@ class RunState:
     def apply(self, signal: Signal) -> None:
         """Take in one more signal of the run."""
         self.changes += 1
-        self.first = min(self.first, signal.time)
-        self.last = max(self.last, signal.time)
+        time = signal.time
+        if time < self.first:
+            self.first = time
+        if time > self.last:
+            self.last = time
         if signal.edge == "fact" and signal.kind not in _VERDICTS:
             return
         key = signal.scope_id or signal.id

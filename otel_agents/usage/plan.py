@@ -49,7 +49,7 @@ class Plan:
         periods: tuple[Period, ...],
         divisor: int,
         *,
-        entry: Any = (None, None),  # noqa: ANN401 - genai-prices' provider and model
+        entry: Any = (None, None),
         apart: frozenset[str] = frozenset(),
     ) -> None:
         self._periods = periods
@@ -62,6 +62,8 @@ class Plan:
         self, usage: Usage, at: datetime | None, context: Mapping[str, Any] | None
     ) -> float | None:
         """Return the cost in USD, or None when a token that was used has no rate."""
+        if at is not None and at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
         extras = usage.extras
         if (extras and not self._apart.isdisjoint(extras)) or (context and self._varies):
             return self._worked_out(usage, at, context)
@@ -113,9 +115,9 @@ class Plan:
                 output_reasoning_tokens=usage.reasoning_tokens,
                 **{name: n for name, n in usage.extras.items() if name in known},
             )
-            price = model.calc_price(
-                counts, provider, genai_request_timestamp=at, price_context=context
-            )
+            # Versions without variants do not know the argument either.
+            variant = {"price_context": context} if context and self._varies else {}
+            price = model.calc_price(counts, provider, genai_request_timestamp=at, **variant)
         except ValueError:  # counts that contradict each other
             return None
         return float(price.total_price)
@@ -128,7 +130,7 @@ def from_rates(rates: Mapping[str, Decimal]) -> Plan:
     return Plan(((None, _steps_of(named, scale)),), scale * _MILLION)
 
 
-def from_table(provider: Any, model: Any) -> Plan | None:  # noqa: ANN401 - genai-prices' own
+def from_table(provider: Any, model: Any) -> Plan | None:
     """Make the plan of a model in genai-prices' table; None when the table has no rates for it.
 
     The table holds no rates both for what is free and for what it does not know; only OpenRouter
@@ -183,7 +185,7 @@ def _rates_from(prices: Mapping[str, Any], start: int, scale: int) -> Rates:
     return (*chosen.values(), 0 if fee is None else int(_at(fee, start) * 1000 * scale))
 
 
-def _at(price: Any, start: int) -> Decimal:  # noqa: ANN401 - a Decimal or tiers of them
+def _at(price: Any, start: int) -> Decimal:
     rate: Decimal = getattr(price, "base", price)
     for tier in _tiers(price):
         if start >= tier.start:
@@ -191,11 +193,11 @@ def _at(price: Any, start: int) -> Decimal:  # noqa: ANN401 - a Decimal or tiers
     return rate
 
 
-def _tiers(price: Any) -> list[Any]:  # noqa: ANN401 - a Decimal or tiers of them
+def _tiers(price: Any) -> list[Any]:
     return sorted(getattr(price, "tiers", ()), key=lambda tier: tier.start)
 
 
-def _all(price: Any) -> list[Decimal]:  # noqa: ANN401 - a Decimal or tiers of them
+def _all(price: Any) -> list[Decimal]:
     return [getattr(price, "base", price), *(tier.price for tier in _tiers(price))]
 
 

@@ -58,7 +58,7 @@ class Prices:
 
         get_snapshot()
 
-    def cost(  # noqa: PLR0913 - what a price depends on
+    def cost(
         self,
         usage: Usage,
         *,

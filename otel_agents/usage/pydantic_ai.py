@@ -51,7 +51,7 @@ def from_pydantic_ai(usage: object) -> Usage:
         return UNSEEN
 
 
-def _converted(usage: Any) -> Usage:  # noqa: ANN401 - either class, of any version
+def _converted(usage: Any) -> Usage:
     fields = vars(usage)
     extras = {
         name: fields[name]

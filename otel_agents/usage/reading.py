@@ -23,7 +23,7 @@ def decoded(payload: object) -> object:
     return payload
 
 
-def get(node: object, name: str) -> Any:  # noqa: ANN401 - a field of someone else's data
+def get(node: object, name: str) -> Any:
     """Return an item of a mapping or an attribute of an object, None when it has none."""
     if type(node) is dict or isinstance(node, Mapping):
         return node.get(name)
@@ -75,7 +75,7 @@ class Counts:
             self.readable = False
         return number
 
-    def usage(  # noqa: PLR0913 - the six counts of a usage, all by name
+    def usage(
         self,
         *,
         input_tokens: int | None,

@@ -4,6 +4,9 @@ Each call makes a provider, and so an HTTP client, of its own. Enter the agent (
 agent:`) to have it closed at the end.
 """
 
+from collections.abc import Callable
+
+from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.google import GoogleModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -11,7 +14,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from .server import ProviderServer
+from .server import ProviderServer, Route
 
 API_KEY = "sk-local"
 
@@ -28,7 +31,7 @@ def openai_responses_model(server: ProviderServer, name: str = "gpt-5") -> OpenA
     return OpenAIResponsesModel(name, provider=provider)
 
 
-def anthropic_model(server: ProviderServer, name: str = "claude-sonnet-4-5") -> AnthropicModel:
+def anthropic_model(server: ProviderServer, name: str = "claude-sonnet-5") -> AnthropicModel:
     """Make a model of Anthropic's messages (route `messages`)."""
     provider = AnthropicProvider(base_url=server.url, api_key=API_KEY)
     return AnthropicModel(name, provider=provider)
@@ -40,7 +43,7 @@ def gemini_model(server: ProviderServer, name: str = "gemini-2.5-pro") -> Google
     return GoogleModel(name, provider=provider)
 
 
-MODELS = {
+MODELS: dict[Route, Callable[[ProviderServer], Model]] = {
     "chat": openai_model,
     "responses": openai_responses_model,
     "messages": anthropic_model,

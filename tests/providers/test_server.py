@@ -20,6 +20,7 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings
 
 from otel_agents.usage import StreamUsage, Usage, from_pydantic_ai, parse
 
@@ -29,7 +30,7 @@ from .server import ProviderServer, Request, Route
 
 PROMPT = "What is one and two?"
 # Small enough for pydantic-ai to ask Anthropic for a whole answer; it streams larger ones itself.
-WHOLE = {"max_tokens": 1000}
+WHOLE = ModelSettings(max_tokens=1000)
 DEADLINE = 20.0
 
 routes = pytest.mark.parametrize("route", list(MODELS))
@@ -82,7 +83,7 @@ async def ask(agent: Agent[None, str], *, streamed: bool) -> tuple[str, Usage]:
 
 @routes
 @streaming
-def test_text(provider_server: ProviderServer, route: Route, streamed: bool) -> None:  # noqa: FBT001
+def test_text(provider_server: ProviderServer, route: Route, streamed: bool) -> None:
     """An answer's text and usage arrive as they were billed."""
     provider_server.reply(route, Answer(text="One and two is three.", tokens=tokens_for(route)))
     agent = agent_for(MODELS[route](provider_server))
@@ -102,7 +103,7 @@ def test_text(provider_server: ProviderServer, route: Route, streamed: bool) -> 
 def test_a_tool_call_round_trip(
     provider_server: ProviderServer,
     route: Route,
-    streamed: bool,  # noqa: FBT001
+    streamed: bool,
 ) -> None:
     """A tool is asked for, run, told, and both requests are billed."""
     provider_server.reply(
@@ -127,18 +128,19 @@ def test_a_tool_call_round_trip(
 def test_a_stream_that_breaks_off(provider_server: ProviderServer, route: Route) -> None:
     """The socket closes in mid-stream: the client raises, and the usage seen is a lower bound."""
     provider_server.reply(
-        route, Answer(text="One and two is three, I think.", tokens=tokens_for(route), break_after=5)
+        route,
+        Answer(text="One and two is three, I think.", tokens=tokens_for(route), break_after=5),
     )
     seen: list[Usage] = []
 
     async def main() -> None:
-        async with agent_for(MODELS[route](provider_server)) as agent:
-            async with agent.run_stream(PROMPT) as stream:
-                try:
-                    async for _ in stream.stream_text(delta=True, debounce_by=None):
-                        pass
-                finally:
-                    seen.append(from_pydantic_ai(stream.usage))
+        agent = agent_for(MODELS[route](provider_server))
+        async with agent, agent.run_stream(PROMPT) as stream:
+            try:
+                async for _ in stream.stream_text(delta=True, debounce_by=None):
+                    pass
+            finally:
+                seen.append(from_pydantic_ai(stream.usage))
 
     with pytest.raises(ModelAPIError, match=r"(?i)connection"):
         asyncio.run(main())
@@ -155,7 +157,7 @@ def test_a_stream_that_breaks_off(provider_server: ProviderServer, route: Route)
 def test_a_rate_limit_is_retried_by_the_client(
     provider_server: ProviderServer,
     route: Route,
-    streamed: bool,  # noqa: FBT001
+    streamed: bool,
 ) -> None:
     """429, then 200: OpenAI's and Anthropic's clients ask again by themselves; one is billed."""
     provider_server.reply(route, rate_limited(), Answer(text="Three.", tokens=tokens_for(route)))
@@ -186,7 +188,7 @@ def test_a_rate_limit_is_not_retried_by_googles_client(provider_server: Provider
 def test_a_server_error(
     provider_server: ProviderServer,
     route: Route,
-    streamed: bool,  # noqa: FBT001
+    streamed: bool,
 ) -> None:
     """A 500 that stays is raised with its status after the client's retries; none is billed."""
     provider_server.always(
@@ -261,7 +263,7 @@ def test_a_body_cut_in_half_is_asked_for_again_unseen(provider_server: ProviderS
 def test_an_answer_without_usage_is_not_zero(
     provider_server: ProviderServer,
     route: Route,
-    streamed: bool,  # noqa: FBT001
+    streamed: bool,
 ) -> None:
     """An answer that leaves its usage out is incomplete. Anthropic's client fails without it."""
     provider_server.reply(route, Answer(text="Three.", with_usage=False))
@@ -439,30 +441,34 @@ def test_chat_usage_is_streamed_only_when_asked_for(provider_server: ProviderSer
 
 def test_a_request_that_is_not_scripted_fails_the_test() -> None:
     """The end of the server tells of a request that it had no reply for."""
-    with (
-        pytest.raises(AssertionError, match=r"nothing is scripted for chat: /v1/chat/completions"),
-        ProviderServer() as server,
-    ):
-        status, _ = post(server, "/v1/chat/completions", {"model": "m"})
-        assert status == 404
+    server = ProviderServer().__enter__()
+    status, _ = post(server, "/v1/chat/completions", {"model": "m"})
+
+    with pytest.raises(AssertionError, match=r"nothing is scripted for chat: /v1/chat/completions"):
+        server.__exit__(None, None, None)
+
+    assert status == 404
 
 
 def test_a_break_that_cannot_happen_fails_the_test() -> None:
     """A stream that ended before it was to break off is told of too."""
-    with (
-        pytest.raises(AssertionError, match=r"no break: the stream had only 5 events"),
-        ProviderServer() as server,
-    ):
-        server.reply("chat", Answer(text="Three.", break_after=99))
-        raw(server, "chat", streamed=True)
+    server = ProviderServer().__enter__()
+    server.reply("chat", Answer(text="Three.", break_after=99))
+    raw(server, "chat", streamed=True)
+
+    with pytest.raises(AssertionError, match=r"no break: the stream had only 5 events"):
+        server.__exit__(None, None, None)
 
 
 def test_an_answer_no_provider_gives_fails_the_test() -> None:
     """A bill that the provider does not have is told of."""
-    with pytest.raises(AssertionError, match="Gemini does not bill"), ProviderServer() as server:
-        server.reply("gemini", Answer(text="Three.", tokens=Tokens(input=9, cache_write=3)))
-        with pytest.raises(http.client.RemoteDisconnected):
-            raw(server, "gemini", streamed=False)
+    server = ProviderServer().__enter__()
+    server.reply("gemini", Answer(text="Three.", tokens=Tokens(input=9, cache_write=3)))
+    with pytest.raises(http.client.RemoteDisconnected):
+        raw(server, "gemini", streamed=False)
+
+    with pytest.raises(AssertionError, match=r"Gemini does not bill"):
+        server.__exit__(None, None, None)
 
 
 def test_unknown_paths_are_not_answered(provider_server: ProviderServer) -> None:

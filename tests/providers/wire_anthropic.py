@@ -111,5 +111,5 @@ def _deltas(block: Json) -> Iterator[Json]:
             yield {"type": "input_json_delta", "partial_json": piece}
 
 
-def _event(kind: str, **fields: Any) -> str:  # noqa: ANN401 - JSON
+def _event(kind: str, **fields: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"

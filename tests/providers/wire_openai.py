@@ -118,7 +118,7 @@ def response_stream(answer: Answer, request: Json) -> Iterator[str]:
     """Yield the events of a streamed response."""
     numbers = count()
 
-    def event(kind: str, **fields: Any) -> str:  # noqa: ANN401 - JSON
+    def event(kind: str, **fields: Any) -> str:
         body = {"type": kind, "sequence_number": next(numbers), **fields}
         return f"event: {kind}\n{_data(body)}"
 
