@@ -205,7 +205,7 @@ class ModelCall(Scope):
         else:
             judge(rt, question, outcome)
 
-    def _conventions(self, rt: Runtime, seconds: float, failure: Failure | None) -> None:
+    def _measure(self, rt: Runtime, seconds: float, failure: Failure | None) -> None:
         if self.covered_by or self.used is None:
             return
         profile = rt.profile

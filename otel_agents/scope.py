@@ -27,13 +27,13 @@ from otel_agents.context import FRAME_KEY, Frame, restore
 from otel_agents.errors import SettingsError
 from otel_agents.failures import failure_of, outcome_of
 from otel_agents.location import locate
+from otel_agents.measures import labels_of, measure_conventions
 from otel_agents.metrics import labelled
 from otel_agents.signals import Failure, Signal, signal_id
 from otel_agents.tally import Tally, add
 from otel_agents.usage import Usage
 from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
 from otel_agents.vocabulary import (
-    AGENT_NAME,
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
@@ -42,10 +42,7 @@ from otel_agents.vocabulary import (
     PROGRESS_TOTAL,
     RESULT,
     RUN_GOAL,
-    SAYS,
-    WORKFLOW_NAME,
     Kind,
-    Metric,
     Outcome,
 )
 
@@ -68,7 +65,6 @@ open_runs: Final[dict[str, Scope]] = {}
 # Called with a run when it opens.
 run_listeners: Final[list[Callable[[Scope], None]]] = []
 
-_PLACES: Final = frozenset({"workflow", "phase", "agent"})
 _HOST: Final = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -80,21 +76,6 @@ class Pending(Protocol):
 
     def settle(self, rt: runtime.Runtime, outcome: Outcome) -> None:
         """Take the verdict."""
-
-
-def labels_of(scope: Scope, metric: Metric, outcome: Outcome | None = None) -> tuple[Any, ...]:
-    """Return the values of a metric's labels for a scope, in the labels' order."""
-    ids = scope.frame.ids
-    found: list[Any] = []
-    for label in metric.labels:
-        if label == "result":
-            is_run = scope.kind.name == "run" and outcome is not None
-            found.append(SAYS["run"][outcome] if is_run else outcome)
-        elif label in _PLACES:
-            found.append(getattr(ids, label))
-        else:
-            found.append(None if label == "queue" else scope.name)
-    return tuple(found)
 
 
 class Scope:
@@ -350,7 +331,7 @@ class Scope:
         if kind.duration is not None:
             labels = labelled(kind.duration.labels, labels_of(self, kind.duration, outcome))
             metrics.record(kind.duration, seconds, labels, self.context)
-        self._conventions(rt, seconds, failure)
+        self._measure(rt, seconds, failure)
         open_runs.pop(self.scope_id, None)
         if kind.ends and rt.pipeline is not None:
             self._emit("end", end, attributes, outcome, seconds, failure)
@@ -365,19 +346,9 @@ class Scope:
         if question is not None:
             question.settle(rt, "success")
 
-    def _conventions(self, rt: runtime.Runtime, seconds: float, failure: Failure | None) -> None:
-        """Record the conventions' own duration of this kind, for other people's dashboards."""
-        metric, key = {
-            "run": (rt.profile.workflow_duration, WORKFLOW_NAME.key),
-            "agent": (rt.profile.agent_duration, AGENT_NAME.key),
-            "tool": (rt.profile.tool_duration, "gen_ai.tool.name"),
-        }.get(self.kind.name, (None, ""))
-        if metric is None:
-            return
-        attributes = {key: self.name} if self.name else {}
-        if failure is not None:
-            attributes[ERROR_TYPE.key] = failure.type
-        rt.metrics.record(metric, seconds, attributes, self.context)
+    def _measure(self, rt: runtime.Runtime, seconds: float, failure: Failure | None) -> None:
+        """Record what the conventions want of this kind, for other people's dashboards."""
+        measure_conventions(self, rt, seconds, failure)
 
     def _emit(
         self,

@@ -20,6 +20,7 @@ LEVELS: Final = (
     {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline"},
     {"runtime", "state"},
+    {"measures"},
     {"location"},
     {"scope", "drive"},
     {"model_call", "scopes", "heartbeat", "stamping", "logs"},
