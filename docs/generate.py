@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Final
+
+import click
 
 from otel_agents import settings, vocabulary
 from otel_agents.cli.main import COMMANDS, app
@@ -116,22 +119,24 @@ def settings_page() -> str:
     )
 
 
+def _prose(text: str | None) -> str:
+    return inspect.cleandoc(text or "").replace("\b\n", "").strip()
+
+
 def commands() -> str:
     """Return the page of commands."""
-    import typer  # noqa: PLC0415 - only for this page
-
-    found = typer.main.get_command(app)
-    parts = ["# Commands\n\n" + _NOTE + (found.help or "") + "\n"]
-    context = typer.Context(found, info_name="otel-agents")
+    parts = ["# Commands\n\n" + _NOTE + _prose(app.help) + "\n"]
+    context = click.Context(app, info_name="otel-agents")
     for name in COMMANDS:
-        command = found.get_command(context, name)  # type: ignore[attr-defined]
+        command = app.get_command(context, name)
+        assert command is not None  # noqa: S101 - it is in COMMANDS
         rows = []
         for parameter in command.params:
             names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
             if parameter.param_type_name == "argument":
                 names = f"`{parameter.metavar or parameter.name}`"
             rows.append((names, getattr(parameter, "help", None) or ""))
-        parts.append(f"\n## `otel-agents {name}`\n\n{command.help}\n\n" + _table(("Option", "Meaning"), rows))
+        parts.append(f"\n## `otel-agents {name}`\n\n{_prose(command.help)}\n\n" + _table(("Option", "Meaning"), rows))
     return "".join(parts)
 
 

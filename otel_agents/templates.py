@@ -37,7 +37,9 @@ _METHODS: Final = (
     types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
 )  # fmt: skip
 
-Steps = tuple[tuple[bool, Any], ...]
+Plain = str | int | float | bool
+# The root of a field, and its steps: whether a step is an attribute, and its name or key.
+Field = tuple[str, tuple[tuple[bool, Any], ...]]
 
 
 class Template:
@@ -45,12 +47,10 @@ class Template:
 
     __slots__ = ("_parts", "needs_result", "roots", "text")
 
-    def __init__(self, text: str, parts: tuple[str | tuple[str, Steps], ...]) -> None:
+    def __init__(self, text: str, parts: tuple[Plain | Field, ...]) -> None:
         self.text = text
         self._parts = parts
-        self.roots: frozenset[str] = frozenset(
-            part[0] for part in parts if not isinstance(part, str)
-        )
+        self.roots: frozenset[str] = frozenset(part[0] for part in parts if isinstance(part, tuple))
         self.needs_result = RESULT in self.roots
 
     def render(self, values: Mapping[str, Any]) -> Any:
@@ -60,11 +60,12 @@ class Template:
         """
         try:
             parts = self._parts
-            if len(parts) == 1 and not isinstance(parts[0], str):
-                return _reach(values, *parts[0])
+            if len(parts) == 1:
+                part = parts[0]
+                return _reach(values, *part) if isinstance(part, tuple) else part
             texts = []
             for part in parts:
-                text = part if isinstance(part, str) else coerce(_reach(values, *part), str)
+                text = coerce(_reach(values, *part), str) if isinstance(part, tuple) else part
                 if text is None:
                     return None
                 texts.append(text)
@@ -80,7 +81,7 @@ def compile(text: str) -> Template:  # noqa: A001 - named as `re.compile` is
         SettingsError: The text is no template; the message names the place, counted from 1.
 
     """
-    parts: list[str | tuple[str, Steps]] = []
+    parts: list[Plain | Field] = []
     literal = ""
     position = 0
     while match := _PIECE.search(text, position):
@@ -103,7 +104,12 @@ def compile(text: str) -> Template:  # noqa: A001 - named as `re.compile` is
     return Template(text, tuple(parts))
 
 
-def _field(text: str, position: int) -> tuple[tuple[str, Steps], int]:
+def constant(value: Plain) -> Template:
+    """Return a template that is always this value."""
+    return Template(str(value), (value,))
+
+
+def _field(text: str, position: int) -> tuple[Field, int]:
     """Read a field from behind its opening brace to behind its closing one."""
     root = _NAME.match(text, position)
     if root is None:
@@ -146,7 +152,7 @@ def _error(text: str, position: int, reason: str) -> SettingsError:
     return SettingsError(f"{reason}, at character {position + 1} of {text!r}")
 
 
-def _reach(values: Mapping[str, Any], root: str, steps: Steps) -> Any:
+def _reach(values: Mapping[str, Any], root: str, steps: tuple[tuple[bool, Any], ...]) -> Any:
     value = values.get(root)
     for attribute, key in steps:
         if value is None:
@@ -172,16 +178,22 @@ _POSITIONAL: Final = (
 class Arguments:
     """Where a callable's calls hold the roots of templates, found once from its signature.
 
-    `receiver` is what its first parameter takes and a call does not pass: "self", "cls" or "".
-    `missing` are the roots that are nothing in a call, and `names` what could be written instead.
+    `receiver` is what a call has beside its arguments: "self", "cls" or "". Where the callable is
+    `unbound` it is the first parameter of the signature. `missing` are the roots that are nothing
+    in a call, and `names` what could be written instead.
     """
 
     def __init__(
-        self, signature: inspect.Signature | None, receiver: Receiver, roots: Iterable[str]
+        self,
+        signature: inspect.Signature | None,
+        receiver: Receiver,
+        roots: Iterable[str],
+        *,
+        unbound: bool = True,
     ) -> None:
         parameters = [] if signature is None else list(signature.parameters.values())
         receivers = {"self": {"self", "cls"}, "cls": {"cls"}, "": set()}[receiver]
-        if receiver and parameters and parameters[0].kind in _POSITIONAL:
+        if unbound and receiver and parameters and parameters[0].kind in _POSITIONAL:
             receivers.add(parameters.pop(0).name)
         by_name = {parameter.name: (at, parameter) for at, parameter in enumerate(parameters)}
         takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)

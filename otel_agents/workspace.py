@@ -101,11 +101,8 @@ def create(directory: Path | None = None) -> tuple[Workspace, bool]:
         OSError: The directory cannot be made, or a file is in its place.
 
     """
-    home = os.environ.get(HOME_VARIABLE)
-    if directory is None and home:
-        path = Path(home)
-    else:
-        path = (directory or Path()) / DIRECTORY
+    home = None if directory is not None else os.environ.get(HOME_VARIABLE)
+    path = Path(home) if home else (directory or Path()) / DIRECTORY
     workspace = Workspace(path.absolute())
     new = not workspace.path.is_dir()
     workspace.logs.mkdir(parents=True, exist_ok=True)

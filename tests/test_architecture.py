@@ -40,7 +40,7 @@ OWNERS: Final = {
     "pydantic_ai": {"instrument.pydantic_ai"},
     "pydantic_graph": {"instrument.pydantic_graph"},
     "genai_prices": {"usage.prices", "usage.plan"},
-    "typer": {"cli"},
+    "click": {"cli"},
     "rich": {"cli"},
     "structlog": set(),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 
-from otel_agents.usage import MeteredUsage, Prices, Usage
+from otel_agents.usage import UNSEEN, MeteredUsage, Prices, Usage
 
 priced = Prices()
 
@@ -48,6 +48,22 @@ def test_a_table_that_cannot_be_read_prices_nothing(monkeypatch: pytest.MonkeyPa
 def test_no_tokens_cost_nothing_where_the_price_is_known() -> None:
     """Zero is a price when the model has one."""
     assert priced.cost(Usage(), model="gpt-4o", provider="openai") == 0.0
+
+
+def test_a_request_that_was_not_seen_has_no_price() -> None:
+    """No tokens seen of a request is no price of 0; a part of them seen has the part's price."""
+    seen = Usage(input_tokens=1_000_000, requests=1, complete=False)
+
+    assert priced.cost(UNSEEN, model="gpt-4o", provider="openai") is None
+    assert priced.cost(seen, model="gpt-4o", provider="openai") == 2.5
+
+
+def test_without_a_provider_the_models_name_decides() -> None:
+    """No provider, or an empty one, takes the first that has a model of that name."""
+    usage = Usage(input_tokens=1_000_000, requests=1)
+
+    assert priced.cost(usage, model="gpt-4o") == 2.5
+    assert priced.cost(usage, model="gpt-4o", provider="") == 2.5
 
 
 def test_only_free_models_cost_nothing() -> None:

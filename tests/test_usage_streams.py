@@ -213,6 +213,16 @@ def test_a_broken_anthropic_stream_keeps_its_input() -> None:
     )
 
 
+def test_an_anthropic_stream_that_ends_without_counts_is_incomplete() -> None:
+    """The few output tokens of the first event are not the answer's, even when it ended well."""
+    bare = [{**event, "usage": None} for event in ANTHROPIC]
+
+    fold = folded(bare)
+
+    assert (fold.usage.input_tokens, fold.usage.output_tokens) == (20, 1)
+    assert not fold.usage.complete
+
+
 def test_a_broken_gemini_stream_keeps_its_last_counts() -> None:
     """The counts of the last chunk that came stay, with what an earlier one alone had."""
     assert folded(GEMINI[:2]).usage == msgspec.structs.replace(

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from otel_agents.signals import Failure
-from otel_agents.usage import Usage
-
 if TYPE_CHECKING:
+    from otel_agents.signals import Failure
     from otel_agents.state.report import AgentReport
+    from otel_agents.usage import Usage
 
 _FIRST = ("running", "failed", "lost", "cancelled")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from otel_agents.cli.envelope import FAILED, OK, print_data
 from otel_agents.cli.text import visible
 
 
-def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON envelope.")] = False,
-) -> int:
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON envelope.")
+def command(*, as_json: bool) -> int:
     """Check versions, settings, targets, sinks and exporters; exit 1 if something is wrong.
 
     Run it where the program runs: it imports the modules that `[[wrap]]` names.
@@ -27,11 +25,9 @@ def command(
         print_data({"ok": ok, "checks": [check._asdict() for check in checks]})
     else:
         for check in checks:
-            sys.stdout.write(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {visible(check.detail)}\n")
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {visible(check.detail)}")
             if check.fix:
-                sys.stdout.write(f"      -> {visible(check.fix)}\n")
+                click.echo(f"      -> {visible(check.fix)}")
         failed = sum(not check.ok for check in checks)
-        sys.stdout.write(
-            "All is well.\n" if ok else f"{failed} of {len(checks)} checks failed.\n"
-        )
+        click.echo("All is well." if ok else f"{failed} of {len(checks)} checks failed.")
     return OK if ok else FAILED

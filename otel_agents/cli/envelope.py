@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from otel_agents.errors import OtelAgentsError
 from otel_agents.signals import new_id
 from otel_agents.state.times import rfc3339
+
+if TYPE_CHECKING:
+    from otel_agents.errors import OtelAgentsError
 
 # The exit codes of interfaces that errors do not bring along.
 OK: Final = 0
@@ -24,14 +26,14 @@ INTERRUPTED: Final = 3
 _OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
-def envelope(data: Any, error: dict[str, Any] | None = None) -> str:  # noqa: ANN401 - any JSON
+def envelope(data: Any, error: dict[str, Any] | None = None) -> str:
     """Return one line: `{"data": …, "error": null|{code, message, details}, "meta": {…}}`."""
     meta = {"timestamp": rfc3339(time.time_ns()), "request_id": new_id()}
     text = msgspec.json.encode({"data": data, "error": error, "meta": meta}).decode()
     return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
-def print_data(data: Any) -> None:  # noqa: ANN401 - any JSON
+def print_data(data: Any) -> None:
     """Print an answer as one envelope, at once."""
     sys.stdout.write(envelope(data) + "\n")
     sys.stdout.flush()

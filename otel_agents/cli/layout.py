@@ -32,8 +32,9 @@ STATES: Final = {
     "cancelled": ("■", "yellow"),
     "skipped": ("-", "dim"),
 }
+TIMES: Final = "×"  # noqa: RUF001 - the sign, not the letter
 WIDE: Final = 90  # from this many columns on, numbers are written in full
-_ASCII: Final = str.maketrans("●◆○✓✗■█░·…×–", ">*.+x#=-|~x-")
+_ASCII: Final = str.maketrans("●◆○✓✗■█░·…×", ">*.+x#=-|~x")  # noqa: RUF001 - signs
 _GAP: Final = 2
 _NAME: Final = 14  # the least that is left to a name: rather a column is dropped
 # The columns of a row, and the order in which they are dropped. The word of the state stays.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -18,10 +19,10 @@ from otel_agents.errors import OtelAgentsError
 from otel_agents.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # Each command is `command` in the module of its name.
-COMMANDS: Final = ("init", "status")
+COMMANDS: Final = ("init", "status", "doctor", "demo")
 
 
 class _Commands(click.Group):
@@ -34,14 +35,35 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         found = import_module(f"otel_agents.cli.{cmd_name}").command
-        assert isinstance(found, click.Command)  # noqa: S101 - for the type checkers
-        return found
+        return found if isinstance(found, click.Command) else _through_typer(cmd_name, found)
+
+
+def _through_typer(name: str, function: Callable[..., int]) -> click.Command:
+    """Return a command that is declared for Typer; it goes when none is declared so any more."""
+
+    @click.command(
+        name,
+        help=function.__doc__,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def command(arguments: tuple[str, ...]) -> int:
+        import typer  # noqa: PLC0415 - only where it is used
+
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(function)
+        made = typer.main.get_command(single)
+        code = made.main([*arguments], prog_name=f"otel-agents {name}", standalone_mode=False)
+        return code if isinstance(code, int) else OK
+
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="otel-agents", message="%(prog)s %(version)s")
 def app() -> None:
-    """See what multi-agent programs do: runs, phases, agents, tokens and cost.
+    r"""See what multi-agent programs do: runs, phases, agents, tokens and cost.
 
     \b
     Every command takes --json and then prints {"data", "error", "meta"}.
@@ -83,5 +105,6 @@ def main() -> NoReturn:
     """Run the command line of this process."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its number rather than a crash.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from otel_agents.cli.agents import Node, gather, tree
-from otel_agents.cli.layout import WIDE, Row, failure, state, styled
+from otel_agents.cli.layout import TIMES, WIDE, Row, failure, state, styled
 from otel_agents.cli.text import count, duration, money, percent, plural, short, visible
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Body:
         yield from self._inside("", 0)
 
     def _phase(self, phase: PhaseReport) -> Row:
-        notes = [f"×{phase.iterations}"] if phase.iterations > 1 else []
+        notes = [f"{TIMES}{phase.iterations}"] if phase.iterations > 1 else []
         if phase.share is not None and phase.status != "completed":
             notes.append(percent(phase.share))
         name = state(phase.status, phase.name)
@@ -83,7 +83,7 @@ class Body:
             name = Text("  " * depth).append_text(state(node.status, node.name or "agent"))
             seconds = duration(node.seconds / node.number)
             if node.number > 1:
-                name.append(f" ×{node.number}")
+                name.append(f" {TIMES}{node.number}")
                 seconds = f"~{seconds}"
             if node.model and self._width >= WIDE:
                 name.append(f"  {visible(node.model)}", style="dim")

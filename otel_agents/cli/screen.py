@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.text import Text
 
 from otel_agents.cli.render import lines
 
@@ -25,9 +21,7 @@ def _console() -> Console:
 def print_report(read: RunReport) -> None:
     """Print a reading in full."""
     console = _console()
-    found = lines(
-        read, now=time.time_ns(), width=console.width, ascii_only=_ascii_only(console)
-    )
+    found = lines(read, now=time.time_ns(), width=console.width, ascii_only=_ascii_only(console))
     console.print(Group(*found), no_wrap=True, crop=False)
 
 
@@ -36,7 +30,7 @@ def _ascii_only(console: Console) -> bool:
 
 
 class Screen:
-    """A terminal's other screen, drawn anew at each reading; the last one stays on the usual one."""
+    """A terminal's other screen, drawn anew at each reading; the last is left on the usual one."""
 
     def __init__(self) -> None:
         self._console = _console()

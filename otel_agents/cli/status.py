@@ -15,7 +15,7 @@ from otel_agents.cli.follow import Follower
 from otel_agents.errors import NotFoundError
 from otel_agents.state.estimate import history
 from otel_agents.state.liveness import alive
-from otel_agents.state.report import RunReport, report
+from otel_agents.state.report import report
 from otel_agents.state.run import Runs, RunState, fold
 from otel_agents.state.view import as_data
 from otel_agents.workspace import DIRECTORY, HOME_VARIABLE, Workspace, find
@@ -41,7 +41,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     help="Print a JSON envelope; with --watch one a line, at each change.",
 )  # fmt: skip
 def command(run_id: str | None, *, watch: bool, as_json: bool) -> int:
-    """Show a run: phases, agents, progress, tokens, cost, and what failed and why.
+    r"""Show a run: phases, agents, progress, tokens, cost, and what failed and why.
 
     \b
     Exit codes: 0 running or succeeded, 1 failed, 3 cancelled, lost or interrupted,
@@ -100,8 +100,5 @@ def _chosen(runs: Runs, run_id: str | None, workspace: Workspace) -> RunState:
             f"`opentelemetry-instrument` in {workspace.path.parent} or below."
         )
     else:
-        message = (
-            f"No run {run_id} is recorded in {workspace.path}; the latest one is {latest.id}."
-        )
+        message = f"No run {run_id} is recorded in {workspace.path}; the latest one is {latest.id}."
     raise NotFoundError(message)
-

@@ -22,14 +22,13 @@ def visible(text: str) -> str:
     text = text.translate(_SPACES)
     if text.isprintable():
         return text
-    return "".join(
-        f"\\x{ord(char):02x}"
-        if ord(char) < 0x100
-        else f"\\u{ord(char):04x}"  # noqa: PLR2004
-        if unicodedata.category(char) in _HIDDEN and char not in _JOINERS
-        else char
-        for char in text
-    )
+    return "".join(map(_spelled, text))
+
+
+def _spelled(char: str) -> str:
+    if unicodedata.category(char) not in _HIDDEN or char in _JOINERS:
+        return char
+    return f"\\x{ord(char):02x}" if char <= "\xff" else f"\\u{ord(char):04x}"
 
 
 def duration(seconds: float) -> str:

@@ -80,18 +80,16 @@ def locate(module: Any, path: str) -> Place:
         walked = f"{walked}.{part}"
     raw, inherited = _look_up(holder, name, walked)
     if inspect.isclass(raw):
-        raise _wrong(f'{path} is a class; name one of its methods, as "{path}.__init__"')
+        raise _wrong(path, f'is a class; name one of its methods, as "{path}.__init__"')
     if isinstance(raw, _PROPERTIES):
-        raise _wrong(f"{path} is a property, and only what is called can be a scope")
+        raise _wrong(path, "is a property, and only what is called can be a scope")
     place = _placed(holder, name, raw, inherited=inherited)
     if place is None:
-        raise _wrong(f"{path} is a {type(raw).__name__}, which cannot be called")
+        raise _wrong(path, f"is a {type(raw).__name__}, which cannot be called")
     code = getattr(place.function, "__code__", None)
     if code is not None and code.co_filename == contextlib.__file__:
-        raise _wrong(
-            f"{path} makes a context manager, and a scope around that would be over before the "
-            "block begins; name a function that does the work"
-        )
+        what = "makes a context manager, and a scope around that is over before the block begins"
+        raise _wrong(path, f"{what}; name a function that does the work")
     return place
 
 
@@ -119,8 +117,8 @@ def _placed(holder: Any, name: str, raw: Any, *, inherited: bool) -> Place | Non
     )
 
 
-def _wrong(sentence: str) -> SettingsError:
-    return SettingsError(sentence)
+def _wrong(subject: str, what: str) -> SettingsError:
+    return SettingsError(f"{subject} {what}")
 
 
 def _look_up(holder: Any, name: str, walked: str) -> tuple[Any, bool]:
@@ -134,11 +132,10 @@ def _look_up(holder: Any, name: str, walked: str) -> tuple[Any, bool]:
             if name in vars(base):
                 return vars(base)[name], True
     if "__getattr__" in own and isinstance(holder, types.ModuleType):
-        raise _wrong(
-            f"{walked} makes {name} only when it is asked for; name the module that defines it"
-        )
+        what = f"makes {name} only when it is asked for"
+        raise _wrong(walked, f"{what}; name the module that defines it")
     names = dir(kind) if inspect.isclass(holder) else list(own)
-    raise _wrong(f'{walked} has no "{name}"{meant(name, names)}')
+    raise _wrong(walked, f'has no "{name}"{meant(name, names)}')
 
 
 def meant(word: str, known: Sequence[str]) -> str:
@@ -212,4 +209,4 @@ def _spec(name: str, path: Any) -> ModuleSpec | None:
 
 def _script() -> str:
     main = sys.modules.get("__main__")
-    return os.path.realpath(getattr(main, "__file__", None) or (sys.argv or [""])[0])
+    return os.path.realpath(getattr(main, "__file__", None) or next(iter(sys.argv), ""))

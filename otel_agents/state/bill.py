@@ -51,7 +51,7 @@ class Bill:
             reasoning_tokens=sum([usage.reasoning_tokens for usage in found]),
             requests=sum([usage.requests for usage in found]),
             tool_calls=sum([usage.tool_calls for usage in found]),
-            complete=all([usage.complete for usage in found]),
+            complete=all(usage.complete for usage in found),
         )
 
     @property

@@ -111,7 +111,7 @@ def _worked(run: RunState, history: History) -> tuple[float, int] | None:
 
 
 def share(run: RunState, history: History = NO_HISTORY) -> float | None:
-    """Return how much of a run is done, 0 to 1, or None where nothing tells; 1 when it succeeded."""
+    """Return how much of a run is done, 0 to 1: 1 if it succeeded, None where nothing tells."""
     main = run.main
     if main is not None and main.outcome == "success":
         return 1.0

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_agents.signals import Ids, Signal
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import KINDS, OUTCOMES, PROGRESS_DONE, PROGRESS_TOTAL, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from otel_agents.signals import Ids, Signal
 
 NOTHING: Final = Usage()
 # A signal dated outside this range, in nanoseconds, is garbage that arithmetic could choke on.
@@ -63,9 +64,10 @@ class Scope:
     def apply(self, signal: Signal) -> None:
         """Take in one more signal of the scope."""
         time, edge = signal.time, signal.edge
-        if time < self.first:
+        # Comparing takes a third of the time of min and max, and ten thousand signals come by.
+        if time < self.first:  # noqa: PLR1730
             self.first = time
-        if time > self.last:
+        if time > self.last:  # noqa: PLR1730
             self.last = time
         if edge == "start":
             self.start = signal if self.start is None else min(self.start, signal, key=_order)
@@ -112,7 +114,7 @@ class Scope:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the scope ended, or None while it has not; a word that is unknown here is an error."""
+        """How the scope ended, or None while it has not; an unknown word is an error."""
         if self.end is None:
             return None
         for outcome in OUTCOMES:
@@ -136,7 +138,7 @@ class Scope:
                 return Spent(signal.usage or NOTHING, signal.cost, signal.unpriced_tokens)
         return _NOTHING_SPENT
 
-    def attribute(self, key: str) -> Any:  # noqa: ANN401 - attributes have any type
+    def attribute(self, key: str) -> Any:
         """Return an attribute as it was said last, or None."""
         for signal in (self.end, self.told, self.start):
             if signal is not None and key in signal.attributes:
@@ -177,9 +179,9 @@ class RunState:
         """Take in one more signal of the run."""
         self.changes += 1
         time = signal.time
-        if time < self.first:
+        if time < self.first:  # noqa: PLR1730
             self.first = time
-        if time > self.last:
+        if time > self.last:  # noqa: PLR1730
             self.last = time
         if signal.edge == "fact" and signal.kind not in _VERDICTS:
             return

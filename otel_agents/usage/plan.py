@@ -61,7 +61,9 @@ class Plan:
     def cost(
         self, usage: Usage, at: datetime | None, context: Mapping[str, Any] | None
     ) -> float | None:
-        """Return the cost in USD, or None when a token that was used has no rate."""
+        """Return the cost in USD; None when a token has no rate, or none was seen."""
+        if not usage.complete and not usage.total_tokens:
+            return None
         if at is not None and at.tzinfo is None:
             at = at.replace(tzinfo=UTC)
         extras = usage.extras

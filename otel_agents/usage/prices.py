@@ -71,15 +71,17 @@ class Prices:
         """Return the cost of one request in USD, or None when its price is not known.
 
         The amount is computed in exact integers and then rounded once, to the nearest double. It
-        equals `genai_prices.calc_price` wherever that knows a rate for every token used; where a
-        token type has no rate at all, or the counts contradict each other, it is None and never
-        0. Tiers go by the input of one request: price requests one by one and add the costs up.
+        equals `genai_prices.calc_price` wherever that knows a rate for every token used. It is
+        None and never 0 where a token type has no rate at all, where the counts contradict each
+        other, and for a request of which no token was seen. Tiers go by the input of one request:
+        price requests one by one and add the costs up.
 
         Args:
             usage: What was used. A per-request fee is charged `usage.requests` times.
             model: The model's name; None has no price.
             provider: Its provider, as pydantic-ai or `gen_ai.provider.name` spell it. A provider
-                that the table does not know has no prices. None: the first that has the model.
+                that the table does not know has no prices. None or empty: the first that has
+                the model.
             url: The base URL that was called, which tells resellers of a model apart. One that
                 the table does not know is passed over.
             at: When the request was made (naive: UTC), for prices that depend on it. None: now.
@@ -139,8 +141,7 @@ def _looked_up(model: str, provider: str | None, url: str | None) -> Plan | None
     """Find a model in genai-prices' table: by its URL first, then by its provider."""
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - slow to import
 
-    if provider is not None:
-        provider = _TABLE_NAMES.get(provider, provider)
+    provider = _TABLE_NAMES.get(provider, provider) if provider else None
     snapshot = get_snapshot()
     references: list[tuple[str | None, str | None]] = [(None, url)] if url else []
     if provider or not url:

@@ -80,10 +80,11 @@ class StreamUsage:
         if kind == "message_start":
             self._lay_over(get(get(body, "message"), "usage"))
         elif kind == "message_delta":
-            self._lay_over(get(body, "usage"))
-            self._ended = self._ended or get(get(body, "delta"), "stop_reason") is not None
-        elif kind == "message_stop":
-            self._ended = True
+            node = get(body, "usage")
+            self._lay_over(node)
+            stopped = get(get(body, "delta"), "stop_reason") is not None
+            # The output in the first event is but a beginning: only counts at the stop are final.
+            self._ended = self._ended or (stopped and node is not None)
         elif kind.startswith("response."):
             node = get(get(body, "response"), "usage")
             if node is not None:
