@@ -15,6 +15,8 @@ import re
 import sys
 import types
 from collections.abc import Mapping
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_agents.errors import SettingsError
@@ -33,13 +35,14 @@ _STEP: Final = re.compile(
     re.VERBOSE,
 )
 # What a class gives its instances to call. It says nothing of the work, so it counts as nothing.
-_METHODS: Final = (
+_METHODS: Final = frozenset({
     types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
-)  # fmt: skip
+})  # fmt: skip
 
 Plain = str | int | float | bool
-# The root of a field, and its steps: whether a step is an attribute, and its name or key.
-Field = tuple[str, tuple[tuple[bool, Any], ...]]
+Steps = tuple[tuple[bool, Any], ...]  # whether a step is an attribute, and its name or key
+# The root of a field, and what gets its value from the root's, which is itself without steps.
+Field = tuple[str, "Callable[[Any], Any] | None"]
 
 
 class Template:
@@ -68,7 +71,7 @@ class Template:
                 text = coerce(_reach(values, *part), str) if isinstance(part, tuple) else part
                 if text is None:
                     return None
-                texts.append(text)
+                texts.append(str(text))
             return "".join(texts)
         except Exception:  # noqa: BLE001 - an object of the host's may raise anything when touched
             return None
@@ -130,7 +133,21 @@ def _field(text: str, position: int) -> tuple[Field, int]:
     closing = text[position : position + 1]
     if closing != "}":
         raise _error(text, position, _REFUSED.get(closing, "a field ends with }"))
-    return (root.group(), tuple(steps)), position + 1
+    return (root.group(), _getter(tuple(steps))), position + 1
+
+
+def _getter(steps: Steps) -> Callable[[Any], Any] | None:
+    if not steps:
+        return None
+    if all(attribute for attribute, _ in steps):
+        return attrgetter(".".join(name for _, name in steps))  # which is quicker than a loop
+    return partial(_follow, steps)
+
+
+def _follow(steps: Steps, value: Any) -> Any:
+    for attribute, key in steps:
+        value = getattr(value, key) if attribute else _item(value, key)
+    return value
 
 
 _REFUSED: Final = {
@@ -152,13 +169,12 @@ def _error(text: str, position: int, reason: str) -> SettingsError:
     return SettingsError(f"{reason}, at character {position + 1} of {text!r}")
 
 
-def _reach(values: Mapping[str, Any], root: str, steps: tuple[tuple[bool, Any], ...]) -> Any:
+def _reach(values: Mapping[str, Any], root: str, get: Callable[[Any], Any] | None) -> Any:
+    """Return the value of a field; what raises on the way is nothing to its caller."""
     value = values.get(root)
-    for attribute, key in steps:
-        if value is None:
-            return None
-        value = getattr(value, key, None) if attribute else _item(value, key)
-    return None if isinstance(value, _METHODS) else value
+    if get is not None and value is not None:
+        value = get(value)
+    return None if type(value) in _METHODS else value
 
 
 def _item(value: Any, key: Any) -> Any:

@@ -86,7 +86,11 @@ class Targets:
 
         `failed` says that something is wrong with a table; what is right in it may be at work.
         """
-        return [(plan.wrap, *plan.state()) for plan in self._plans]
+        found: list[tuple[Wrap, State, str]] = []
+        for plan in self._plans:
+            state, sentences = plan.state()
+            found.append((plan.wrap, state, " ".join(sentences)))
+        return found
 
     def _imported(self, name: str, module: Any) -> None:
         """Wrap the targets in a module. What failed here would fail the program's import."""
@@ -120,10 +124,12 @@ class Targets:
 
     def _warn(self) -> None:
         """Log each sentence on what is wrong, once."""
-        for _, state, sentence in self.report():
-            if state == "failed" and sentence not in self._said:
-                self._said.add(sentence)
-                boundary.warn("otel-agents: %s", sentence)
+        for plan in self._plans:
+            state, sentences = plan.state()
+            for sentence in sentences:
+                if state == "failed" and sentence not in self._said:
+                    self._said.add(sentence)
+                    boundary.warn("otel-agents: %s", sentence)
 
 
 class _Patch(NamedTuple):
@@ -200,25 +206,24 @@ class _Plan:
         if sentence not in self._wrong:
             self._wrong.append(sentence)
 
-    def state(self) -> tuple[State, str]:
-        """Return how the table stands, and a sentence or more."""
-        target = self.wrap.target
+    def state(self) -> tuple[State, list[str]]:
+        """Return how the table stands, in sentences."""
         if self._wrong:
-            return "failed", " ".join(self._wrong)
-        if self.on and self.wrapped_in is not None:
+            return "failed", self._wrong
+        if self.wrapped_in is not None:
             inner = self.wrapped_in.defined_in
-            where = f", where it is called by this name and not as {inner}" if inner else ""
-            return "applied", f"{target} is a {self.wrap.scope}{where}."
+            limit = f", where it is called by this name and not as {inner}" if inner else ""
+            return "applied", [f"{self.wrap.target} is wrapped as {self.wrap.scope}{limit}."]
         place = f"{self.wrap.place}: ".removeprefix(": ")
         if is_program(self.module):
-            return "failed", (
+            return "failed", [
                 f"{place}{self.module} is the program itself, which runs as __main__ and is never "
                 f"imported; move {self.path} to a module that the program imports."
-            )
+            ]
         missing = missing_part(self.module)
         if missing:
-            return "failed", f'{place}there is no module "{missing}" on the path.'
-        return "waiting", f"{place}{self.module} has not been imported."
+            return "failed", [f'{place}there is no module "{missing}" on the path.']
+        return "waiting", [f"{place}{self.module} has not been imported."]
 
     # ------------------------------------------------------------------ templates
 
@@ -377,7 +382,7 @@ class Around:
 
 
 def _rendered(slots: list[tuple[str, Template]], values: dict[str, Any]) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for key, template in slots:
         value = template.render(values)
         if value is not None:

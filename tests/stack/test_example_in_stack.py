@@ -126,7 +126,7 @@ def test_spans_nest_from_the_run_down_to_the_model_call(backends: Backends, told
 
     chains = {" < ".join(chain(span)) for span in spans.values()}
     assert (
-        "chat offline-large < invoke_agent reader < task read < worker reader < phase draft"
+        "chat offline-small < invoke_agent reader < task read < worker reader < phase draft"
         " < iteration < invoke_workflow logbook"
     ) in chains
     roots = [span for span in spans.values() if not span["references"]]
