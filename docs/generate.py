@@ -1,7 +1,7 @@
 """Write the reference docs from the tables that the code itself uses.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    exit 1 if a committed file differs
+python docs/generate.py            write them
+python docs/generate.py --check    exit 1 if a committed file differs
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def attributes() -> str:
         )
         for kind in KINDS.values()
     ]
-    said = [
-        (outcome, *(SAYS[surface][outcome] for surface in SAYS)) for outcome in OUTCOMES
-    ]
+    said = [(outcome, *(SAYS[surface][outcome] for surface in SAYS)) for outcome in OUTCOMES]
     return (
         "# Scopes and attributes\n\n"
         + _NOTE
@@ -89,7 +87,8 @@ def metrics() -> str:
     return (
         "# Metrics\n\n"
         + _NOTE
-        + "In Prometheus dots become underscores, counters end in `_total`, seconds in `_seconds`.\n"
+        + "In Prometheus dots become underscores, counters end in `_total`, seconds in `_seconds`."
+        + "\n"
         + f"Durations have buckets at {buckets} seconds.\n\n"
         + _table(("Name", "Instrument", "Unit", "Labels", "Meaning"), own)
         + "\n## Labels\n\nAn id is never one.\n\n"
@@ -136,7 +135,10 @@ def commands() -> str:
             if parameter.param_type_name == "argument":
                 names = f"`{parameter.metavar or parameter.name}`"
             rows.append((names, getattr(parameter, "help", None) or ""))
-        parts.append(f"\n## `otel-agents {name}`\n\n{_prose(command.help)}\n\n" + _table(("Option", "Meaning"), rows))
+        parts.append(
+            f"\n## `otel-agents {name}`\n\n{_prose(command.help)}\n\n"
+            + _table(("Option", "Meaning"), rows)
+        )
     return "".join(parts)
 
 

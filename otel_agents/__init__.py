@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.context import extract, inject
+    from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.logs import log_context
     from otel_agents.model_call import model
     from otel_agents.scopes import (
@@ -62,7 +62,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"

@@ -28,7 +28,7 @@ _NO_PROVIDER: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
 
 def settings_now() -> Settings:
     """Return the settings in force here: file and environment."""
-    from otel_agents import settings  # noqa: PLC0415 - reads files; only when asked for
+    from otel_agents import settings
 
     return settings.load(os.environ, Path.cwd())
 
@@ -50,7 +50,7 @@ def build(settings: Settings | None = None) -> Runtime:
     atexit.register(pipeline.close)
     if pipeline.sinks:
         heartbeat.begin()
-    from otel_agents.usage import Prices  # noqa: PLC0415 - beside the settings they come from
+    from otel_agents.usage import Prices
 
     try:
         prices = Prices(settings.prices)
@@ -87,7 +87,7 @@ def _sinks(settings: Settings) -> list[Sink]:
 
 
 def _logs_are_exported() -> bool:
-    from opentelemetry._logs import get_logger_provider  # noqa: PLC0415 - light, once
+    from opentelemetry._logs import get_logger_provider
 
     return type(get_logger_provider()).__name__ not in _NO_PROVIDER
 
@@ -97,9 +97,9 @@ def attach_processors(tracer_provider: Any) -> None:
     add = getattr(tracer_provider, "add_span_processor", None)
     if add is None:
         return
-    from opentelemetry._logs import get_logger_provider  # noqa: PLC0415 - only with an SDK
+    from opentelemetry._logs import get_logger_provider
 
-    from otel_agents.stamping import StampLogs, StampSpans  # noqa: PLC0415 - loads the SDK
+    from otel_agents.stamping import StampLogs, StampSpans
 
     add(StampSpans())
     add_logs = getattr(get_logger_provider(), "add_log_record_processor", None)
@@ -116,21 +116,22 @@ def prepare() -> None:
     configurator with distro's defaults: OTLP over gRPC, each changed by its `OTEL_*` variable.
     """
     try:
-        from opentelemetry import trace  # noqa: PLC0415 - run before anything else is loaded
+        from opentelemetry import trace
 
         off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
         names = {name.strip() for name in off.split(",")}
         provider = type(trace.get_tracer_provider()).__name__
         if sdk_disabled() or names & {"otel_agents", "*"} or provider != "ProxyTracerProvider":
             return
-        from opentelemetry.sdk._configuration import (  # noqa: PLC0415 - as distro does
+        from opentelemetry.sdk._configuration import (
             _OTelSDKConfigurator,
         )
 
         for signal in ("TRACES", "METRICS", "LOGS"):
             os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
         os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-        _OTelSDKConfigurator().configure()
+        configurator: Any = _OTelSDKConfigurator
+        configurator().configure()
     except Exception as error:  # noqa: BLE001 - an error here would stop every instrumentor
         caught("SDK set-up", error)
 
@@ -142,7 +143,7 @@ def sdk_disabled() -> bool:
 
 def flush(seconds: float = 5.0) -> None:
     """Bring what is waiting on its way: signals, spans, metrics and logs, in this order."""
-    from opentelemetry import _logs, metrics, trace  # noqa: PLC0415 - at exit only
+    from opentelemetry import _logs, metrics, trace
 
     current = runtime.peek()
     if current is not None and current.pipeline is not None:

@@ -27,7 +27,7 @@ _FIELDS: Final = {key: field for field, key in STAMPED.items()} | {"otelagents.a
 
 
 class Counts:
-    """What a run counts of the scopes inside it: its iterations, and tries of an agent at a task."""
+    """What a run counts of the scopes in it: its iterations, and tries of an agent at a task."""
 
     __slots__ = ("_attempts", "iterations")
 
@@ -52,9 +52,7 @@ class Frame:
 
     __slots__ = ("counts", "ids", "scope", "stamp")
 
-    def __init__(
-        self, ids: Ids, stamp: dict[str, Any], counts: Counts, scope: Any = None
-    ) -> None:
+    def __init__(self, ids: Ids, stamp: dict[str, Any], counts: Counts, scope: Any = None) -> None:
         self.ids = ids
         self.stamp = stamp
         self.counts = counts
@@ -172,7 +170,9 @@ def extract(carrier: Mapping[str, str]) -> Extracted:
                 found[field] = int(text)
         if found:
             ids = Ids(**found)
-            context = otel_context.set_value(FRAME_KEY, Frame(ids, stamp_of(ids), Counts()), context)
+            context = otel_context.set_value(
+                FRAME_KEY, Frame(ids, stamp_of(ids), Counts()), context
+            )
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("extract", error)
     return Extracted(context)

@@ -23,7 +23,7 @@ from otel_agents.instrument.targets import Targets
 from otel_agents.sinks import make_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from otel_agents.settings import Settings
@@ -114,7 +114,10 @@ def _instrumentation(_settings: Settings) -> Iterator[Check]:
         detail="loads otel_agents" if "otel_agents" in names else "does not know otel_agents",
         fix=None if "otel_agents" in names else "install the otel-agents wheel, not its sources",
     )
-    off = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    off = {
+        name.strip()
+        for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    }
     if off & {"otel_agents", "*"}:
         yield Check(
             "opentelemetry-instrument",
@@ -158,7 +161,7 @@ def _declared(name: str) -> str:
 
 
 def _targets(settings: Settings) -> Iterator[Check]:
-    from importlib import import_module  # noqa: PLC0415 - only where targets are checked
+    from importlib import import_module
 
     errors = {}
     for module in dict.fromkeys(wrap.target.partition(":")[0] for wrap in settings.wraps):
@@ -173,10 +176,15 @@ def _targets(settings: Settings) -> Iterator[Check]:
     try:
         for wrap, state, sentence in targets.report():
             module = wrap.target.partition(":")[0]
-            detail = f"{module} cannot be imported: {errors[module]}" if module in errors else sentence
+            detail = (
+                f"{module} cannot be imported: {errors[module]}" if module in errors else sentence
+            )
             ok = state == "applied"
             yield Check(
-                f"target {wrap.target}", ok=ok, detail=detail, fix=None if ok else f"see {wrap.place}"
+                f"target {wrap.target}",
+                ok=ok,
+                detail=detail,
+                fix=None if ok else f"see {wrap.place}",
             )
     finally:
         targets.uninstall()
@@ -245,7 +253,7 @@ def _ask(signal: str, endpoint: str) -> Check:
 def _nothing(signal: str) -> Any:
     if signal != "metrics":
         return []
-    from opentelemetry.sdk.metrics.export import MetricsData  # noqa: PLC0415 - where it is asked
+    from opentelemetry.sdk.metrics.export import MetricsData
 
     return MetricsData(resource_metrics=[])
 
@@ -262,10 +270,8 @@ def _overlaps(_settings: Settings) -> Iterator[Check]:
         yield Check(
             "overlap",
             ok=True,
-            detail=f"{package} reports model calls too: where it does, gen_ai.usage.* stands on its "
-            "spans and not on ours, and our metrics and roll-ups count each call once",
+            detail=f"{package} reports model calls too: where it does, gen_ai.usage.* stands on "
+            "its spans and not on ours, and our metrics and roll-ups count each call once",
         )
     if not others:
         yield Check("overlap", ok=True, detail="no other instrumentation reports model calls")
-
-

@@ -174,7 +174,7 @@ def decorate(function: _F, make: Callable[[], Scope]) -> _F:
     wrapt's wrapper looks like the function in every way: to `inspect`, as a method, as a
     classmethod or staticmethod.
     """
-    import wrapt  # noqa: PLC0415 - only programs that decorate load it
+    import wrapt
 
     lazy = is_lazy(getattr(function, "__func__", function))
 

@@ -1,4 +1,4 @@
-"""What an exception means for the scope it leaves: an outcome, a type, and what may be told of it."""
+"""What an exception means for the scope it leaves: an outcome, a type, what may be told of it."""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+    BaseInstrumentor,
+)
 
 from otel_agents import configure, runtime
 from otel_agents.boundary import boundary, caught
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
-class OtelAgentsInstrumentor(BaseInstrumentor):
+class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments pydantic-ai, pydantic-graph, `[[wrap]]` targets, log records and concurrency.
 
     `instrument()` takes no arguments; the providers are the program's own, set before or after.
@@ -55,6 +56,7 @@ class OtelAgentsInstrumentor(BaseInstrumentor):
     def _uninstrument(self, **_kwargs: Any) -> None:
         self.targets.uninstall()
         self.seams.restore()
+        self.seams = Seams()
         before = runtime.put(None)
         if before is not None and before.pipeline is not None:
             before.pipeline.close()
@@ -76,21 +78,20 @@ def _when_imported(
 
     def imported(_module: Any) -> None:
         # A hook stays registered for good; after `uninstrument` it must do nothing.
-        if instrumentor.is_instrumented_by_opentelemetry or module in sys.modules:
-            if instrumentor.seams is seams:
-                instrumentor._part(module, lambda: act(seams))  # noqa: SLF001 - one module
+        if instrumentor.seams is seams:
+            instrumentor._part(module, lambda: act(seams))  # noqa: SLF001 - one module
 
     wrapt.register_post_import_hook(imported, module)
 
 
 def _pydantic_ai(seams: Seams) -> None:
-    from otel_agents.instrument import pydantic_ai  # noqa: PLC0415 - where it is imported
+    from otel_agents.instrument import pydantic_ai
 
     pydantic_ai.install(seams)
 
 
 def _http(seams: Seams) -> None:
-    from otel_agents.instrument import http  # noqa: PLC0415 - where a client is imported
+    from otel_agents.instrument import http
 
     http.install(seams)
 

@@ -32,8 +32,8 @@ def labels_of(scope: Measured, metric: Metric, outcome: Outcome | None = None) -
     found: list[Any] = []
     for label in metric.labels:
         if label == "result":
-            is_run = scope.kind.name == "run" and outcome is not None
-            found.append(SAYS["run"][outcome] if is_run else outcome)
+            said = SAYS["run"] if scope.kind.name == "run" else {}
+            found.append(said.get(outcome, outcome) if outcome else outcome)
         elif label in _PLACES:
             found.append(getattr(ids, label))
         else:

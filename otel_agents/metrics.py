@@ -116,7 +116,7 @@ class Metrics:
 
     def _require_meter(self) -> Meter:
         if self._meter is None:
-            from opentelemetry import metrics  # noqa: PLC0415 - only once something is measured
+            from opentelemetry import metrics
 
             provider = self._provider or metrics.get_meter_provider()
             self._meter = provider.get_meter(NAMESPACE, __version__, SCHEMA_URL)

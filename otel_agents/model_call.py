@@ -1,14 +1,17 @@
 """A model call: its span carries `gen_ai.usage.*`, the only kind of span that does.
 
-A question is what an agent puts to a model; asking again because the answer was refused is
-another attempt at the same question. So a good answer waits for its verdict until the agent goes
-on: to another question, or to its end.
+A question is what an agent puts to a model; asking again because the answer was refused or none
+came is another attempt at the same question. So an answer waits for its verdict until the agent
+goes on: to another question, or to its end.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from otel_agents.boundary import caught
 from otel_agents.scope import Scope
@@ -42,40 +45,58 @@ from otel_agents.vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from opentelemetry.context import Context
+
     from otel_agents.runtime import Runtime
     from otel_agents.signals import Failure
     from otel_agents.vocabulary import Outcome
 
 _UNKNOWN: Final = Usage(requests=1, complete=False)
-_TOKEN_TYPE: Final = "gen_ai.token.type"
+_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - an attribute's key
 _MODALITY: Final = "gen_ai.token.modality"
+# What comes next in an agent after a call that ended so is another try at the same question.
+_UNANSWERED: Final = frozenset({"failure", "error", "timeout"})
 
 
 class Question:
-    """An answered question that waits for its verdict, with what is to be counted then."""
+    """A question that waits for its verdict, with what is to be counted then.
 
-    __slots__ = ("cost", "model", "where")
+    `outcome` is how the call ended: a success may yet be refused, anything else stays as it is.
+    """
 
-    def __init__(self, model: str, where: tuple[Any, ...], cost: float | None) -> None:
+    __slots__ = ("cost", "model", "outcome", "where")
+
+    def __init__(
+        self, model: str, where: tuple[Any, ...], cost: float | None, outcome: Outcome
+    ) -> None:
         self.model = model
         self.where = where
         self.cost = cost
+        self.outcome = outcome
 
-    def settle(self, rt: Runtime, outcome: Outcome) -> None:
-        """Take the verdict that comes with the end of the agent."""
-        judge(rt, self, outcome)
+    def settle(self, rt: Runtime, outcome: Outcome, *, final: bool = True) -> None:
+        """Count an attempt under its verdict, and the question too where it is `final`."""
+        verdict = outcome if self.outcome == "success" else self.outcome
+        agent = self.where[0]
+        rt.metrics.add(MODEL_ATTEMPTS, (agent, self.model, verdict))
+        if final:
+            rt.metrics.add(MODEL_CALLS, (agent, self.model, verdict))
+        if self.cost is not None:
+            rt.metrics.add(COST, (*self.where, self.model, verdict), self.cost)
 
 
 class ModelCall(Scope):
     """One call of a model. Make it with `model`.
 
     `answered` tells what came back; without it the usage counts as unseen. `again` says that the
-    call repeats a question whose answer was refused.
+    call repeats a question whose answer was refused, `continues` that it fetches the rest of an
+    answer; both are told before the call starts.
     """
 
     __slots__ = (
-        "again", "covered_by", "finish_reasons", "first_chunk", "provider", "refused_requests",
-        "response_id", "response_model", "used",
+        "again", "continues", "covered_by", "details", "failed_requests", "finish_reasons",
+        "first_chunk", "last_failed", "provider", "response_id", "response_model", "unseen",
+        "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
@@ -85,10 +106,30 @@ class ModelCall(Scope):
         self.response_model = ""
         self.response_id = ""
         self.finish_reasons: list[str] = []
+        self.url: str | None = None
+        self.details: Mapping[str, Any] | None = None
         self.first_chunk: float | None = None
         self.covered_by = ""
         self.again = False
-        self.refused_requests = 0
+        self.continues = False
+        self.failed_requests = 0
+        self.last_failed = False
+        self.unseen = False
+
+    def _start_in(self, rt: Runtime, context: Context) -> None:
+        super()._start_in(rt, context)
+        holder = self._asker()
+        if holder is not None and isinstance(holder.question, Question):
+            # Whether the last answer was good shows in what is asked next.
+            same = self.again or self.continues or holder.question.outcome in _UNANSWERED
+            settle(holder, rt, "failure" if self.again else "success", final=not same)
+
+    def _asker(self) -> Scope | None:
+        """Return the agent that asks by itself, not by one of its tools."""
+        scope = self.parent
+        while scope is not None and scope.kind.name not in {"agent", "tool"}:
+            scope = scope.parent
+        return scope if scope is not None and scope.kind.name == "agent" else None
 
     def answered(
         self,
@@ -97,9 +138,17 @@ class ModelCall(Scope):
         model: str | None = None,
         id: str | None = None,  # noqa: A002 - the answer's id, as every provider names it
         finish_reasons: list[str] | None = None,
+        url: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say what the answer used, which model gave it, its id and why it ended."""
+        """Say what the answer used, which model gave it, its id and why it ended.
+
+        `url` is the address that was called and `details` what the provider said besides, such
+        as its service tier: prices can depend on both.
+        """
         self.used = usage
+        self.url = url or self.url
+        self.details = details or self.details
         self.response_model = model or self.response_model
         self.response_id = id or self.response_id
         self.finish_reasons = finish_reasons or self.finish_reasons
@@ -112,13 +161,12 @@ class ModelCall(Scope):
         """
         try:
             usage = parse(payload, provider=self.provider or None)
-            read = (
-                payload.get
-                if isinstance(payload, dict)
-                else lambda key: getattr(payload, key, None)
+            named = _read(payload, "model", "model_version", "modelVersion")
+            self.answered(
+                usage,
+                model=coerce(named, str),
+                id=coerce(_read(payload, "id", "response_id", "responseId"), str),
             )
-            model = coerce(read("model") or read("model_version") or read("modelVersion"), str)
-            self.answered(usage, model=model, id=coerce(read("id"), str))
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("model response", error)
 
@@ -127,59 +175,65 @@ class ModelCall(Scope):
         if self.first_chunk is None and self._started:
             self.first_chunk = (time.perf_counter_ns() - self._started) / 1e9
 
-    def refused_request(self) -> None:
-        """Say that the provider refused a request (429, 5xx) or the connection failed."""
-        self.refused_requests += 1
+    def sent(self, *, refused: bool = False, lost: bool = False) -> None:
+        """Say how a request of the call to its provider went; without any, one went well.
+
+        `refused`: with an error (429, 5xx) or no connection, so that nothing was billed.
+        `lost`: the answer did not arrive whole, and what the provider bills for it is not known.
+        """
+        self.last_failed = refused or lost
+        self.failed_requests += self.last_failed
+        self.unseen = self.unseen or lost
 
     # ------------------------------------------------------------------ ending
 
     def _finish(
         self, rt: Runtime, outcome: Outcome, seconds: float, attributes: dict[str, Any]
     ) -> None:
+        super()._finish(rt, outcome, seconds, attributes)
         usage = self.used
         if usage is None:
-            usage = Usage(requests=1) if self.refused_requests and outcome == "error" else _UNKNOWN
+            refused = self.last_failed and outcome in _UNANSWERED
+            usage = Usage(requests=1) if refused else _UNKNOWN
+        if self.unseen and usage.complete:
+            usage = replace(usage, complete=False)
         self.used = usage
         model = self.response_model or self.name or ""
-        cost = rt.prices.cost(usage, model=model, provider=self.provider) if rt.prices else None
-        if cost is None and rt.prices and self.name and self.name != model:
+        cost = self._cost(rt, usage, model)
+        if cost is None and self.name and self.name != model:
             # A provider can answer under a dated name that no table lists yet.
-            cost = rt.prices.cost(usage, model=self.name, provider=self.provider)
+            cost = self._cost(rt, usage, self.name)
         unpriced = usage.total_tokens if cost is None else 0
         self._describe(usage, attributes)
         self._count_tokens(rt, usage, model, unpriced)
         self.count(usage, cost, unpriced)
-        self._count_attempts(rt, outcome, model, cost)
+        requests = self._count_attempts(rt, outcome, model, cost)
+        if requests > 1:
+            attributes[ATTEMPTS.key] = requests
+
+    def _cost(self, rt: Runtime, usage: Usage, model: str) -> float | None:
+        if rt.prices is None:
+            return None
+        return rt.prices.cost(
+            usage, model=model, provider=self.provider, url=self.url, context=self.details
+        )
 
     def _describe(self, usage: Usage, attributes: dict[str, Any]) -> None:
-        if self.provider and "provider" not in self._fields:
-            attributes[PROVIDER.key] = self.provider
-        if self.response_model:
-            attributes[RESPONSE_MODEL.key] = self.response_model
-        if self.response_id:
-            attributes[RESPONSE_ID.key] = self.response_id
-        if self.finish_reasons:
-            attributes[FINISH_REASONS.key] = self.finish_reasons
-        if self.first_chunk is not None:
-            attributes[TIME_TO_FIRST_CHUNK.key] = self.first_chunk
-        if self.refused_requests:
-            attributes[ATTEMPTS.key] = self.refused_requests + (
-                0 if ERROR_TYPE.key in attributes else 1
-            )
-        if not usage.complete:
-            attributes[USAGE_COMPLETE.key] = False
-        if self.covered_by:
-            attributes[COVERED_BY.key] = self.covered_by
-            return
-        if usage.complete or usage.total_tokens:
-            attributes[INPUT_TOKENS.key] = usage.input_tokens
-            attributes[OUTPUT_TOKENS.key] = usage.output_tokens
-            if usage.cache_read_tokens:
-                attributes[CACHE_READ.key] = usage.cache_read_tokens
-            if usage.cache_write_tokens:
-                attributes[CACHE_WRITE.key] = usage.cache_write_tokens
-            if usage.reasoning_tokens:
-                attributes[REASONING.key] = usage.reasoning_tokens
+        found: dict[str, Any] = {
+            RESPONSE_MODEL.key: self.response_model or None,
+            RESPONSE_ID.key: self.response_id or None,
+            FINISH_REASONS.key: self.finish_reasons or None,
+            TIME_TO_FIRST_CHUNK.key: self.first_chunk,
+            USAGE_COMPLETE.key: None if usage.complete else False,
+            COVERED_BY.key: self.covered_by or None,
+        }
+        if not self.covered_by and (usage.complete or usage.total_tokens):
+            found[INPUT_TOKENS.key] = usage.input_tokens
+            found[OUTPUT_TOKENS.key] = usage.output_tokens
+            found[CACHE_READ.key] = usage.cache_read_tokens or None
+            found[CACHE_WRITE.key] = usage.cache_write_tokens or None
+            found[REASONING.key] = usage.reasoning_tokens or None
+        attributes.update((key, value) for key, value in found.items() if value is not None)
 
     def _count_tokens(self, rt: Runtime, usage: Usage, model: str, unpriced: int) -> None:
         ids = self.frame.ids
@@ -189,68 +243,68 @@ class ModelCall(Scope):
         if unpriced:
             rt.metrics.add(TOKENS_UNPRICED, (ids.agent, self.provider, model), unpriced)
 
-    def _count_attempts(
-        self, rt: Runtime, outcome: Outcome, model: str, cost: float | None
-    ) -> None:
+    def _count_attempts(self, rt: Runtime, outcome: Outcome, model: str, cost: float | None) -> int:
+        """Count the tries and, as soon as its verdict is known, the question; return the tries."""
         ids = self.frame.ids
-        for _ in range(self.refused_requests - (1 if outcome == "error" else 0)):
-            rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"))
-        question = Question(model, (ids.agent, ids.phase, self.provider), cost)
-        holder = self.around("agent")
-        if holder is not None:
-            # Whether the last answer was good shows in what the agent asked next.
-            settle(holder, rt, "failure" if self.again else "success", final=not self.again)
-        if outcome == "success" and holder is not None and not holder.ended:
+        before = self.failed_requests - (self.last_failed and outcome != "success")
+        if before:
+            rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"), before)
+        question = Question(model, (ids.agent, ids.phase, self.provider), cost, outcome)
+        holder = self._asker()
+        waits = outcome == "success" or outcome in _UNANSWERED
+        if holder is not None and waits and not holder.ended:
+            # Asked beside another that waits, as no agent loop does: that one was not refused.
+            settle(holder, rt, "success")
             holder.question = question
         else:
-            judge(rt, question, outcome)
+            question.settle(rt, outcome)
+        return before + 1
 
     def _measure(self, rt: Runtime, seconds: float, failure: Failure | None) -> None:
         if self.covered_by or self.used is None:
             return
-        profile = rt.profile
-        attributes: dict[str, Any] = {OPERATION.key: "chat"}
-        if self.provider:
-            attributes[PROVIDER.key] = self.provider
-        if self.name:
-            attributes[REQUEST_MODEL.key] = self.name
-        if self.response_model:
-            attributes[RESPONSE_MODEL.key] = self.response_model
-        metrics = rt.metrics
-        if profile.token_usage is not None and self.used.total_tokens:
-            for kind, amount in (
-                ("input", self.used.input_tokens),
-                ("output", self.used.output_tokens),
-            ):
-                metrics.record(
-                    profile.token_usage, amount, {**attributes, _TOKEN_TYPE: kind}, self.context
-                )
-        for field, metric in profile.token_counters.items():
-            amount = getattr(self.used, field)
-            if amount:
-                metrics.count(metric, {**attributes, _MODALITY: "unknown"}, amount)
+        named: dict[str, Any] = {
+            OPERATION.key: "chat",
+            PROVIDER.key: self.provider,
+            REQUEST_MODEL.key: self.name,
+            RESPONSE_MODEL.key: self.response_model,
+        }
+        # A counter of ours has the same labels every time, and reports those that have a value.
+        for field, counter in rt.profile.token_counters.items():
+            if amount := getattr(self.used, field):
+                rt.metrics.count(counter, {**named, _MODALITY: "unknown"}, amount)
+        profile, metrics = rt.profile, rt.metrics
+        attributes = {key: value for key, value in named.items() if value}
+        self._measure_tokens(rt, self.used, attributes)
         if self.first_chunk is not None:
             metrics.record(profile.first_chunk, self.first_chunk, attributes, self.context)
         if failure is not None:
-            attributes[ERROR_TYPE.key] = failure.type
+            attributes = {**attributes, ERROR_TYPE.key: failure.type}
         metrics.record(profile.model_duration, seconds, attributes, self.context)
 
+    def _measure_tokens(self, rt: Runtime, used: Usage, attributes: dict[str, Any]) -> None:
+        histogram = rt.profile.token_usage
+        if histogram is not None and used.total_tokens:
+            for kind, amount in (("input", used.input_tokens), ("output", used.output_tokens)):
+                labels = {**attributes, _TOKEN_TYPE: kind}
+                rt.metrics.record(histogram, amount, labels, self.context)
 
-def judge(rt: Runtime, question: Question, outcome: Outcome, *, final: bool = True) -> None:
-    """Count an attempt under its verdict, and the question too where it is `final`."""
-    agent = question.where[0]
-    rt.metrics.add(MODEL_ATTEMPTS, (agent, question.model, outcome))
-    if final:
-        rt.metrics.add(MODEL_CALLS, (agent, question.model, outcome))
-    if question.cost is not None:
-        rt.metrics.add(COST, (*question.where, question.model, outcome), question.cost)
+
+def _read(payload: object, *names: str) -> object:
+    """Return the first field of these that a payload has, as JSON or as an SDK's object."""
+    fields = payload.get if isinstance(payload, dict) else functools.partial(_field, payload)
+    return next((value for name in names if (value := fields(name)) is not None), None)
+
+
+def _field(payload: object, name: str) -> object:
+    return getattr(payload, name, None)
 
 
 def settle(holder: Scope, rt: Runtime, outcome: Outcome, *, final: bool = True) -> None:
     """Give the verdict on an agent's last answer, if one waits for it."""
     question, holder.question = holder.question, None
     if isinstance(question, Question):
-        judge(rt, question, outcome, final=final)
+        question.settle(rt, outcome, final=final)
 
 
 def model(

@@ -6,6 +6,7 @@ a dead or slow one costs the others nothing. What a sink could not take is dropp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -96,10 +97,9 @@ class _Lane:
                 self.sink.write(batch)
             except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
                 self._dropped(self.sink.name, type(error).__name__, len(batch))
-                try:
+                # In strict mode this raises, but the thread must live on.
+                with contextlib.suppress(Exception):
                     caught(f"sink {self.sink.name}", error)
-                except Exception:  # noqa: BLE001, S110 - strict mode: the thread must live on
-                    pass
         self._idle.set()
         if self.waiting:
             self._idle.clear()
@@ -151,7 +151,8 @@ class Pipeline:
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until all that was emitted is written; False if that took too long."""
         deadline = time.monotonic() + seconds
-        return all([lane.flush(deadline) for lane in self._lanes])
+        flushed = [lane.flush(deadline) for lane in self._lanes]
+        return all(flushed)
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting and close the sinks."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def otel_agents_capture() -> Iterator[Captured]:
     """Give a test the spans, metrics and signals of the code it runs."""
-    from otel_agents.testing import capture  # noqa: PLC0415 - only in tests that ask for it
+    from otel_agents.testing import capture
 
     with capture() as captured:
         yield captured

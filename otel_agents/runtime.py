@@ -61,7 +61,7 @@ class Runtime:
         that finds it by itself, and the processor that stamps ids is added when it appears.
         """
         if self._tracer is None:
-            from opentelemetry import trace  # noqa: PLC0415 - a light import, once
+            from opentelemetry import trace
 
             provider = self._tracer_provider or trace.get_tracer_provider()
             tracer = provider.get_tracer(NAMESPACE, __version__, schema_url=SCHEMA_URL)

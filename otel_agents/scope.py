@@ -168,7 +168,7 @@ class Scope:
 
     def __call__(self, function: _F) -> _F:
         """Decorate a function, coroutine function, generator or async generator."""
-        from otel_agents.drive import decorate  # noqa: PLC0415 - decorate needs scopes
+        from otel_agents.drive import decorate
 
         return decorate(function, self.fresh)
 
@@ -239,7 +239,7 @@ class Scope:
             self._emit("start", self._start, own)
 
     def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Set the frame; return the attributes that say where the scope is, and the other fields."""
+        """Set the frame; return the attributes that say where it is, and the other fields."""
         self.scope_id = f"{getrandbits(64):016x}"
         self.frame, self.id, fields = locate(
             self.kind, self.name, self._given_id, self._fields, outer
@@ -254,7 +254,7 @@ class Scope:
             scope = scope.parent
         return scope
 
-    def _apply(self, field: str, value: Any, attributes: dict[str, Any]) -> None:  # noqa: ANN401
+    def _apply(self, field: str, value: Any, attributes: dict[str, Any]) -> None:
         attribute = self.kind.fields.get(field) or ANY_FIELDS.get(field)
         if attribute is None:
             known = sorted({*self.kind.fields, *self.kind.ids, *ANY_FIELDS})
@@ -337,7 +337,11 @@ class Scope:
             self._emit("end", end, attributes, outcome, seconds, failure)
 
     def _finish(
-        self, rt: runtime.Runtime, outcome: Outcome, seconds: float, attributes: dict[str, Any]
+        self,
+        rt: runtime.Runtime,
+        outcome: Outcome,  # noqa: ARG002 - for the kinds that know more
+        seconds: float,  # noqa: ARG002
+        attributes: dict[str, Any],  # noqa: ARG002
     ) -> None:
         """Add what only this kind knows, before the span ends."""
         if self.kind.name == "tool":
@@ -395,7 +399,7 @@ class Scope:
         """The scope has ended, or was never opened."""
         return self._ended or self._rt is None
 
-    def set(self, **fields: Any) -> None:  # noqa: ANN401 - fields of the kind
+    def set(self, **fields: Any) -> None:
         """Set fields that are known only now, such as `passed` or `url`."""
         try:
             for field, value in fields.items():
@@ -403,7 +407,7 @@ class Scope:
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} set", error)
 
-    def set_attribute(self, key: str, value: Any) -> None:  # noqa: ANN401 - any value
+    def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute under the caller's own key; None leaves it away."""
         try:
             kept = redact(key, plain(value))

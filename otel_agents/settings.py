@@ -465,7 +465,7 @@ def _is_amount(value: Any) -> bool:
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
+    from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, list(known), 1, 0.75)), "")
 

@@ -95,7 +95,7 @@ def _read(path: Path, say: Callable[[str, str], None], *, must: bool) -> Setting
     if len(data) > _MOST_BYTES:
         say(str(path), f"it is longer than {_MOST_BYTES} bytes and is not read")
         return SettingsFile()
-    import tomllib  # noqa: PLC0415 - only where there is a file
+    import tomllib
 
     try:
         table: Any = tomllib.loads(data.decode())

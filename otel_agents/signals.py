@@ -1,4 +1,4 @@
-"""The one record that moves: an object in the process, a JSON line on disk, a log record on the wire.
+"""The one record that moves: an object in memory, a JSON line on disk, a log record on the wire.
 
 A signal says that a scope started, moved on or ended, or states a fact such as a gate's result.
 Start signals make running work visible, since spans arrive only when they end.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from otel_agents.usage import Usage
+from otel_agents.usage import COUNTS, Usage
 from otel_agents.vocabulary import (
     AGENT_NAME,
     AGENT_PARENT_RUN_ID,
@@ -119,7 +119,9 @@ class Signal(msgspec.Struct, omit_defaults=True, kw_only=True):
 def new_id() -> str:
     """Return a new id: UUID text, version 7, so that ids sort by the time they were made."""
     bits = getrandbits(74)
-    text = f"{time.time_ns() // 1_000_000:012x}{0x7000 | bits >> 62:04x}{1 << 63 | bits & (1 << 62) - 1:016x}"
+    milliseconds = time.time_ns() // 1_000_000
+    version, variant = 0x7000 | bits >> 62, 1 << 63 | bits & (1 << 62) - 1
+    text = f"{milliseconds:012x}{version:04x}{variant:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
@@ -145,12 +147,16 @@ def signal_id() -> str:
 
 
 def event_name(signal: Signal) -> str:
-    """Return the name a signal bears on the wire: `otelagents.<kind>.<edge>` or `otelagents.<fact>`."""
+    """Return a signal's name on the wire: `otelagents.<kind>.<edge>` or `otelagents.<fact>`."""
     if signal.edge == "fact":
         return f"{NAMESPACE}.{signal.kind}"
     return f"{NAMESPACE}.{signal.kind}.{signal.edge}"
 
 
+# The fields of a signal that its log record carries as they are.
+_TOLD: Final = (
+    "scope_id", "parent_id", "name", "result", "duration", "cost", "unpriced_tokens", "pid", "host",
+)  # fmt: skip
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(Signal)
 
@@ -181,29 +187,19 @@ def decode_lines(lines: Iterable[bytes]) -> Iterator[Signal]:
 
 def attributes_of(signal: Signal) -> dict[str, Any]:
     """Return a signal's content as flat attributes for an OTLP log record."""
-    found: dict[str, Any] = {f"{NAMESPACE}.signal.id": signal.id}
-    for field, key in STAMPED.items():
-        value = getattr(signal.ids, field)
-        if value is not None:
-            found[key] = value
-    if signal.ids.agent:
-        found[AGENT_NAME.key] = signal.ids.agent
-    for field in ("scope_id", "parent_id", "name", "result", "duration", "cost", "host"):
-        value = getattr(signal, field)
-        if value not in ("", None):
-            found[f"{NAMESPACE}.signal.{field}"] = value
-    if signal.pid:
-        found[f"{NAMESPACE}.signal.pid"] = signal.pid
-    if signal.unpriced_tokens:
-        found[f"{NAMESPACE}.signal.unpriced_tokens"] = signal.unpriced_tokens
+    prefix = f"{NAMESPACE}.signal"
+    found: dict[str, Any] = {f"{prefix}.id": signal.id}
+    found |= {key: getattr(signal.ids, field) for field, key in STAMPED.items()}
+    found[AGENT_NAME.key] = signal.ids.agent
+    for field in _TOLD:
+        found[f"{prefix}.{field}"] = getattr(signal, field) or None
     if signal.usage is not None:
-        for field in signal.usage.__struct_fields__:
-            found[f"{NAMESPACE}.signal.usage.{field}"] = getattr(signal.usage, field)
+        for field in COUNTS:
+            found[f"{prefix}.usage.{field}"] = getattr(signal.usage, field)
+        found[f"{prefix}.usage.complete"] = signal.usage.complete
     if signal.error is not None:
         found["error.type"] = signal.error.type
-        for field in ("message", "where"):
-            if value := getattr(signal.error, field):
-                found[f"{NAMESPACE}.signal.error.{field}"] = value
-    for key, value in signal.attributes.items():
-        found[key] = value if isinstance(value, str | bool | int | float) else str(value)
-    return found
+        found[f"{prefix}.error.message"] = signal.error.message or None
+        found[f"{prefix}.error.where"] = signal.error.where or None
+    found |= signal.attributes
+    return {key: value for key, value in found.items() if value is not None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from typing import Any
 
-from otel_agents.usage import Usage
+from otel_agents.usage import COUNTS, Usage
 from otel_agents.vocabulary import (
     COST_TOTAL,
     TOTAL_CACHE_READ,
@@ -21,16 +21,12 @@ from otel_agents.vocabulary import (
 
 # One lock for all: an addition takes 1 µs, and scopes of one run are added to from many threads.
 _lock = threading.Lock()
-_COUNTS: Final = (
-    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-    "requests", "tool_calls",
-)  # fmt: skip
 
 
 class Tally:
     """Usage so far; `cost` is USD of what has a price, `unpriced` the tokens of what has none."""
 
-    __slots__ = (*_COUNTS, "complete", "cost", "unpriced")
+    __slots__ = (*COUNTS, "complete", "cost", "unpriced")
 
     def __init__(self) -> None:
         self.input_tokens = 0
@@ -67,7 +63,7 @@ class Tally:
         """Return what was counted, or None if nothing was."""
         if self.empty:
             return None
-        return Usage(**{name: getattr(self, name) for name in _COUNTS}, complete=self.complete)
+        return Usage(**{name: getattr(self, name) for name in COUNTS}, complete=self.complete)
 
     def attributes(self) -> dict[str, Any]:
         """Return the roll-up as span attributes; parts that are zero are left away."""

@@ -273,7 +273,7 @@ def signature_of(function: Any) -> inspect.Signature | None:
     """Return a callable's signature, or None where it tells none, as some built-in ones."""
     try:
         if sys.version_info >= (3, 14):
-            from annotationlib import Format  # noqa: PLC0415 - new in 3.14
+            from annotationlib import Format
 
             # As text: names that are imported for type checkers only cannot be evaluated.
             return inspect.signature(function, annotation_format=Format.STRING)

@@ -59,7 +59,7 @@ def redactor(
         re.IGNORECASE,
     )
 
-    def redact(key: str, value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    def redact(key: str, value: Any) -> Any:
         if key and words.search(key):
             return value if isinstance(value, bool | int | float) else REDACTED
         if isinstance(value, str):
@@ -79,7 +79,7 @@ def hide(names: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     _hidden[0] = redactor(tuple(names), tuple(patterns))
 
 
-def redact(key: str, value: Any) -> Any:  # noqa: ANN401 - any attribute value
+def redact(key: str, value: Any) -> Any:
     """Return a value without secrets: hidden whole if its key names one, else by shape."""
     return _hidden[0](key, value)
 
@@ -89,7 +89,7 @@ def cut(text: str, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the host's
+def plain(value: Any) -> Any:
     """Return a value as text, bool, int, float, a list of these, or None for None."""
     kind = type(value)
     if kind is str:
@@ -99,7 +99,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the host's
     if kind is bool or kind is float or value is None:
         return value
     if isinstance(value, enum.Enum):
-        return plain(value._value_)  # noqa: SLF001 - `.value` can be a property of the host's
+        return plain(value._value_)
     if isinstance(value, str):
         return cut(str.__str__(value))
     if isinstance(value, int):
@@ -115,7 +115,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any value of the host's
     return f"<{kind.__qualname__}>"
 
 
-def coerce(value: Any, wanted: type) -> Any:  # noqa: ANN401 - any value of the host's
+def coerce(value: Any, wanted: type) -> Any:
     """Return a value as the type an attribute wants, or None if it cannot be that."""
     value = plain(value)
     if value is None or type(value) is wanted:
@@ -134,7 +134,7 @@ def coerce(value: Any, wanted: type) -> Any:  # noqa: ANN401 - any value of the 
     return None
 
 
-def _truth(value: Any) -> bool | None:  # noqa: ANN401 - a plain value
+def _truth(value: Any) -> bool | None:
     if isinstance(value, str):
         return {"passed": True, "true": True, "failed": False, "false": False}.get(value.lower())
     return bool(value) if isinstance(value, int | float) else None

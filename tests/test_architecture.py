@@ -32,8 +32,12 @@ LEVELS: Final = (
 )
 # Neighbours on one level that see each other: packages see their own modules, and the pairs here.
 NEIGHBOURS: Final = {
-    ("scope", "drive"), ("drive", "scope"), ("stamping", "model_call"), ("settings", "settings_file"), ("settings_file", "settings"),
-}  # fmt: skip
+    ("scope", "drive"),
+    ("drive", "scope"),
+    ("stamping", "model_call"),
+    ("settings", "settings_file"),
+    ("settings_file", "settings"),
+}
 # A third-party package is imported only where it is named or built on.
 OWNERS: Final = {
     "wrapt": {"instrumentor", "drive", "instrument.targets", "instrument.pydantic_graph"},
@@ -58,7 +62,7 @@ def modules() -> list[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         dotted = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         found.append((dotted.removesuffix(".__init__"), path))
-    return [(name, path) for name, path in found if name not in {"__init__"}]
+    return [(name, path) for name, path in found if name != "__init__"]
 
 
 def imports(path: Path) -> list[tuple[str, int]]:
@@ -87,7 +91,7 @@ def imports(path: Path) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value)[-40:])
 def test_imports_go_down_only(name: str, path: Path) -> None:
     """No module imports from a level above its own, lazily or not, nor the package root."""
-    unit = name.split(".")[0]
+    unit = name.split(".", maxsplit=1)[0]
     mine = level_of(unit)
     for target, line in imports(path):
         parts = target.split(".")
@@ -105,7 +109,7 @@ def test_a_third_party_package_has_one_home(name: str, path: Path) -> None:
     for target, line in imports(path):
         owners = OWNERS.get(target.split(".")[0])
         if owners is not None:
-            known = name in owners or name.split(".")[0] in owners
+            known = name in owners or name.split(".", maxsplit=1)[0] in owners
             assert known, f"{path.name}:{line} imports {target}"
 
 
@@ -140,7 +144,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_the_scopes_do_not_load_the_sdk() -> None:
     """A program without an SDK does not get one."""
-    code = "import sys, otel_agents.scopes, otel_agents.configure; print('opentelemetry.sdk' in sys.modules)"
+    code = (
+        "import sys, otel_agents.scopes, otel_agents.configure\n"
+        "print('opentelemetry.sdk' in sys.modules)"
+    )
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

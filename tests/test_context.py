@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +22,6 @@ import otel_agents as oa
 from otel_agents.context import current_ids, extract, inject
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from otel_agents.testing import Captured
 
 
@@ -185,20 +185,19 @@ def test_spawned_and_forked_programs_export_all_their_spans(tmp_path: Path) -> N
                         child = context.Process(target=work, args=(number,))
                         child.start()
                         child.join()
-                        with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=None) as pool:
+                        with ProcessPoolExecutor(1, mp_context=context) as pool:
                             pool.submit(work, number + 10).result()
             """
         )
     )
     workspace = tmp_path / ".otel-agents"
     workspace.mkdir()
-    import os  # noqa: PLC0415 - the environment of the child
 
     environment = {**os.environ, "OTEL_AGENTS_HOME": str(workspace)}
     for signal in ("TRACES", "METRICS", "LOGS"):
         environment[f"OTEL_{signal}_EXPORTER"] = "console" if signal == "TRACES" else "none"
     done = subprocess.run(  # noqa: S603 - our own program
-        [str((__import__("pathlib").Path(sys.executable).parent) / "opentelemetry-instrument"), sys.executable, "app.py"],
+        [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, "app.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

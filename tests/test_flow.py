@@ -78,7 +78,7 @@ def test_signals_reach_every_sink_in_order() -> None:
 def test_a_broken_sink_costs_the_others_nothing_and_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """created = stored + dropped, sink by sink."""
+    """Created = stored + dropped, sink by sink."""
     monkeypatch.setattr(boundary, "strict", False)
     dropped: dict[tuple[str, str], int] = {}
 
@@ -206,7 +206,9 @@ def test_the_console_shows_no_control_characters() -> None:
 def points(reader: InMemoryMetricReader) -> dict[str, list[tuple[dict[str, Any], Any]]]:
     data = reader.get_metrics_data()
     return {
-        metric.name: [(dict(point.attributes or {}), point.value) for point in metric.data.data_points]  # type: ignore[union-attr]
+        metric.name: [
+            (dict(point.attributes or {}), point.value) for point in metric.data.data_points
+        ]  # type: ignore[union-attr]
         for resource in (data.resource_metrics if data else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics

@@ -108,7 +108,11 @@ def test_secrets_in_messages_are_hidden(captured: Captured, lines: io.StringIO) 
 
 def test_structlog_events_get_the_ids(captured: Captured) -> None:
     """`correlate` is a processor."""
-    with oa.run("s", id="r1"), oa.phase("plan"), structlog.testing.capture_logs([correlate]) as logs:
+    with (
+        oa.run("s", id="r1"),
+        oa.phase("plan"),
+        structlog.testing.capture_logs([correlate]) as logs,
+    ):
         structlog.get_logger().info("hello", phase="theirs")
 
     assert logs[0]["run_id"] == "r1"

@@ -200,7 +200,9 @@ def test_usage_rolls_up_under_our_own_keys_only(captured: Captured) -> None:
             with oa.model("priced", provider="test") as call:
                 call.answered(Usage(input_tokens=100, output_tokens=10, requests=1))
 
-    naive = sum((span.attributes or {}).get("gen_ai.usage.input_tokens", 0) for span in captured.spans)
+    naive = sum(
+        (span.attributes or {}).get("gen_ai.usage.input_tokens", 0) for span in captured.spans
+    )
     found = attributes(captured, "invoke_workflow shop")
     assert naive == 200
     assert found["otelagents.usage.total.input_tokens"] == 200
@@ -245,7 +247,7 @@ def test_user_attributes_keep_their_keys_and_lose_their_secrets(captured: Captur
 
     found = attributes(captured, "phase x")
     assert found["shop.order"] == 7
-    assert found["db.password"] == "[redacted]"  # noqa: S105 - the mark
+    assert found["db.password"] == "[redacted]"
     assert found["note"] == "key [redacted]"
 
 

@@ -163,7 +163,7 @@ def usages(draw: st.DrawFn) -> Usage:
 
 
 def by_the_table(provider: str, model: str, usage: Usage, at: datetime) -> float | None:
-    """Return genai-prices' own price, or None when it has no rate for some of the tokens."""
+    """Return genai-prices' own price, or None when it has no rates, or none for some tokens."""
     counts = TableUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -176,8 +176,8 @@ def by_the_table(provider: str, model: str, usage: Usage, at: datetime) -> float
     except LookupError:
         return None
     rates = {key for key, rate in vars(price.model_price).items() if rate is not None}
-    if not rates and price.model.id.endswith(":free"):
-        return 0.0
+    if not rates:
+        return 0.0 if price.model.id.endswith(":free") else None
     used = {
         ("input_mtok",): usage.fresh_input,
         ("input_mtok", "cache_read_mtok"): usage.cache_read_tokens,

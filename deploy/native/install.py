@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BUILDER = "go.opentelemetry.io/collector/cmd/builder"
 LOG_TAIL = 15
+LINE_LIMIT = 1000
 
 
 class InstallError(Exception):
@@ -58,7 +59,7 @@ class Runner:
             log.write(done.stdout)
         if done.returncode:
             lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-            tail = "\n".join(f"  {line[:300]}" for line in lines[-LOG_TAIL:])
+            tail = "\n".join(f"  {line[:LINE_LIMIT]}" for line in lines[-LOG_TAIL:])
             message = f"{argv[0]} failed with code {done.returncode}; {self._log} ends:\n{tail}"
             raise InstallError(message)
         return done.stdout.decode()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 LOG_TAIL = 5
+LINE_LIMIT = 1000
 
 # What runs here is asked directly, whatever proxy the caller has set.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -224,7 +225,7 @@ class Stack:
         with self._log(name).open("rb") as log:
             log.seek(offset)
             lines = log.read().decode(errors="replace").splitlines()
-        return "\n".join(f"  {line[:300]}" for line in lines[-LOG_TAIL:])
+        return "\n".join(f"  {line[:LINE_LIMIT]}" for line in lines[-LOG_TAIL:])
 
     def _end_on_sigterm(self) -> None:
         """Make a SIGTERM end the stack first, and then do what it would have done."""

@@ -29,7 +29,10 @@ _PLACES: Final = (
 @click.option("--failure", is_flag=True, help="A run that ends with a question to a human.")
 @click.option("--model", metavar="PROVIDER:NAME", help="A real model instead of the offline ones.")
 @click.option(
-    "--pace", default=0.02, show_default=True, help="Seconds that an offline model takes for a call."
+    "--pace",
+    default=0.02,
+    show_default=True,
+    help="Seconds that an offline model takes for a call.",
 )
 def command(*, failure: bool, model: str | None, pace: float) -> int:
     """Run the example under opentelemetry-instrument, then show its status.
@@ -57,7 +60,7 @@ def command(*, failure: bool, model: str | None, pace: float) -> int:
     code = subprocess.run(status, env=environment, check=False).returncode  # noqa: S603 - ourselves
     where = visible(str(workspace.path))
     click.echo(f"\nThe signals are in {where}; the report is in {where}/demo.")
-    return code if code else OK
+    return code or OK
 
 
 def _environment(example: Path, workspace: Workspace) -> dict[str, str]:

@@ -183,7 +183,7 @@ def _instrument(*, auto: bool) -> None:
     if _state.flush is not None:
         return
     if auto:
-        from opentelemetry.instrumentation.auto_instrumentation import (  # noqa: PLC0415 - a child
+        from opentelemetry.instrumentation.auto_instrumentation import (
             initialize,
         )
 

@@ -24,10 +24,7 @@ class Seams:
     def names(self) -> list[str]:
         """What is replaced now, as `module.Class.name`."""
         return [
-            f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', owner.__name__)}.{name}".lstrip(
-                "."
-            )
-            for owner, name, _, _ in self._replaced
+            f"{owner.__module__}.{owner.__qualname__}.{name}" for owner, name, *_ in self._replaced
         ]
 
     def replace(
@@ -46,19 +43,19 @@ class Seams:
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, original, mine))
 
-    def each_new_subclass(self, owner: type, act: Callable[[type], None]) -> None:
+    def each_new_subclass(self, owner: Any, act: Callable[[type], None]) -> None:
         """Call `act` with every class that is derived from `owner` from now on."""
         mine = "__init_subclass__" in vars(owner)
         original = vars(owner).get("__init_subclass__")
 
-        def init_subclass(cls: type, **kwargs: Any) -> None:
+        def init_subclass(cls: Any, /, **kwargs: Any) -> None:
             if isinstance(original, classmethod):
                 original.__func__(cls, **kwargs)
             else:
                 super(owner, cls).__init_subclass__(**kwargs)
             act(cls)
 
-        owner.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+        owner.__init_subclass__ = classmethod(init_subclass)
         self._replaced.append((owner, "__init_subclass__", original, mine))
 
     def restore(self) -> None:

@@ -216,10 +216,11 @@ class _Plan:
             return "applied", [f"{self.wrap.target} is wrapped as {self.wrap.scope}{limit}."]
         place = f"{self.wrap.place}: ".removeprefix(": ")
         if is_program(self.module):
-            return "failed", [
+            sentence = (
                 f"{place}{self.module} is the program itself, which runs as __main__ and is never "
                 f"imported; move {self.path} to a module that the program imports."
-            ]
+            )
+            return "failed", [sentence]
         missing = missing_part(self.module)
         if missing:
             return "failed", [f'{place}there is no module "{missing}" on the path.']

@@ -32,7 +32,7 @@ def make_sink(url: str, workspace: Workspace | None) -> Sink:
         module = import_module(f"otel_agents.sinks.{scheme}")
         made: Sink = module.make(rest, workspace)
         return made
-    from importlib.metadata import entry_points  # noqa: PLC0415 - only for a scheme not ours
+    from importlib.metadata import entry_points
 
     for entry_point in entry_points(group="otel_agents.sinks", name=scheme):
         loaded: Sink = entry_point.load()(url)

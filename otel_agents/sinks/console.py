@@ -12,6 +12,7 @@ from otel_agents.values import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from otel_agents.signals import Signal
     from otel_agents.workspace import Workspace
 

@@ -12,6 +12,7 @@ from otel_agents.vocabulary import ERROR_OUTCOMES, NAMESPACE, SCHEMA_URL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from opentelemetry._logs import Logger, LoggerProvider
 
     from otel_agents.signals import Signal
@@ -43,7 +44,7 @@ class OtlpSink:
 
 
 def _record(signal: Signal, *, wrong: bool) -> LogRecord:
-    from opentelemetry import context, trace  # noqa: PLC0415 - only where records are made
+    from opentelemetry import context, trace
 
     span = trace.SpanContext(
         trace_id=int(signal.trace_id or "0", 16),

@@ -7,11 +7,12 @@ pydantic-ai's usage; `Prices` says what it cost. Importing this loads no price t
 from otel_agents.usage.payload import parse
 from otel_agents.usage.prices import Prices
 from otel_agents.usage.pydantic_ai import from_pydantic_ai
-from otel_agents.usage.record import BILLING_TYPES, UNSEEN, MeteredUsage, Usage
+from otel_agents.usage.record import BILLING_TYPES, COUNTS, UNSEEN, MeteredUsage, Usage
 from otel_agents.usage.stream import StreamUsage
 
 __all__ = [
     "BILLING_TYPES",
+    "COUNTS",
     "UNSEEN",
     "MeteredUsage",
     "Prices",

@@ -6,6 +6,18 @@ BILLING_TYPES = ("input", "cache_read", "cache_write", "output")
 """The disjoint token types of `Usage.by_type` and of the metric `otelagents.tokens`."""
 
 
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "requests",
+    "tool_calls",
+)
+"""The fields of `Usage` that are counts, in the order they are told."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens, requests and tool calls; `a + b` adds two of them up.
 

@@ -58,7 +58,9 @@ def run_example(backends: Backends, home: Path, protocol: str, *options: str) ->
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert asked.stdout, done.stderr + asked.stderr
-    return Told(service, run_id, done.returncode, json.loads(asked.stdout)["data"], asked.returncode)
+    return Told(
+        service, run_id, done.returncode, json.loads(asked.stdout)["data"], asked.returncode
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,9 @@ def told(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Told:
 @pytest.fixture(scope="module")
 def failed(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """A run that ends with a question to a human, exported by gRPC."""
-    return run_example(backends, tmp_path_factory.mktemp("failed"), "grpc", "--failure", "--chapters", "1")
+    return run_example(
+        backends, tmp_path_factory.mktemp("failed"), "grpc", "--failure", "--chapters", "1"
+    )
 
 
 def spans_of(backends: Backends, told: Told) -> list[dict[str, Any]]:
@@ -79,7 +83,11 @@ def spans_of(backends: Backends, told: Told) -> list[dict[str, Any]]:
 
     def whole() -> list[dict[str, Any]]:
         spans = [span for trace in backends.traces(told.service, **key) for span in trace["spans"]]
-        return spans if any(span["operationName"].startswith("invoke_workflow") for span in spans) else []
+        return (
+            spans
+            if any(span["operationName"].startswith("invoke_workflow") for span in spans)
+            else []
+        )
 
     return backends.eventually(whole)
 
@@ -139,7 +147,8 @@ def test_the_tokens_on_the_spans_are_those_of_the_status_and_of_prometheus(
     """Three ways to the same sum: spans of model calls, signals, metrics."""
     spans = spans_of(backends, told)
     on_spans = sum(
-        (tag(span, "gen_ai.usage.input_tokens") or 0) + (tag(span, "gen_ai.usage.output_tokens") or 0)
+        (tag(span, "gen_ai.usage.input_tokens") or 0)
+        + (tag(span, "gen_ai.usage.output_tokens") or 0)
         for span in spans
     )
     in_status = told.status["usage"]["total_tokens"]
