@@ -2,7 +2,6 @@
 
     OtelAgentsError
     ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
-    ├── UsageError         a payload no provider sends                       (exit 2)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
     └── UnavailableError   a server, end point or extra that is not there    (exit 1)
 
@@ -24,13 +23,6 @@ class OtelAgentsError(Exception):
 
 class SettingsError(OtelAgentsError, ValueError):
     """A setting that cannot be used; the message names it and says what to do."""
-
-    code = "invalid_input"
-    exit_code = 2
-
-
-class UsageError(OtelAgentsError, ValueError):
-    """A usage payload that no known provider sends."""
 
     code = "invalid_input"
     exit_code = 2

@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_agents.signals import Failure
 from otel_agents.values import plain, redact
-from otel_agents.vocabulary import Outcome
+from otel_agents.vocabulary import Outcome  # noqa: TC001
 
 _CANCELLED: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 

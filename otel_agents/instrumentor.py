@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -16,6 +17,7 @@ from otel_agents.instrument import concurrency
 from otel_agents.instrument.seams import Seams
 from otel_agents.instrument.targets import Targets
 from otel_agents.logs import stamp
+from otel_agents.usage import Prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -88,6 +90,8 @@ def _pydantic_ai(seams: Seams) -> None:
     from otel_agents.instrument import pydantic_ai
 
     pydantic_ai.install(seams)
+    # The first price loads the table, which takes some 150 ms; an agent must not wait for it.
+    threading.Thread(target=Prices().warm, name="otel-agents-prices", daemon=True).start()
 
 
 def _http(seams: Seams) -> None:

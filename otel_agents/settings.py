@@ -200,16 +200,17 @@ class _Loader:
         for key in self.table:
             if key not in known:
                 self._say(self._at(key), f"there is no such setting{_meant(key, known)}")
-        variables = {setting.variable for setting in SETTINGS if setting.variable}
-        for name in self.environ:
+        ours = {one.variable.removeprefix(PREFIX) for one in SETTINGS if one.variable}
+        for variable in self.environ:
+            name = variable.removeprefix(PREFIX)
             # Only what looks like a slip: others may have variables of this prefix too.
-            if name.startswith(PREFIX) and name not in variables:
-                near = _near(name, variables)
-                if near:
-                    self._say(name, f'there is no such variable; did you mean "{near}"?')
+            if name != variable and name not in ours and (near := _near(name, ours)):
+                self._say(variable, f'there is no such variable; did you mean "{PREFIX}{near}"?')
 
     def _say(self, place: str, what: str) -> None:
-        self.problems.append(f"{place}: {what}" + ("" if what.endswith("?") else "."))
+        sentence = f"{place}: {what}" + ("" if what.endswith("?") else ".")
+        # A key may hold anything, and the sentence goes to a terminal or a log.
+        self.problems.append("".join(one if one.isprintable() else "?" for one in sentence))
 
     # ------------------------------------------------------------------ single values
 
@@ -411,7 +412,7 @@ def _spool(value: Any, directory: Path) -> str | None:
 
 
 def _semconv(value: Any, _directory: Path) -> str:
-    if value not in {"compat", "latest"}:
+    if value not in ("compat", "latest"):
         message = f"{value!r} is neither compat nor latest"
         raise ValueError(message)
     return str(value)

@@ -358,7 +358,9 @@ class Hostile:
         raise RuntimeError(name)
 
 
-@pytest.mark.parametrize("payload", [Hostile(), MagicMock(), {"usage": Hostile()}], ids=repr)
+@pytest.mark.parametrize(
+    "payload", [Hostile(), MagicMock(), {"usage": Hostile()}], ids=["object", "mock", "inside"]
+)
 def test_hostile_objects_do_not_reach_the_host(payload: object) -> None:
     """Objects that raise or invent attributes give an incomplete usage and nothing else."""
     usage = parse(payload)

@@ -85,10 +85,11 @@ class Stack:
         except OSError as error:
             raise StackError(str(error)) from None
         stack = cls(folder, ports, {})
+        names = list(stack.components)
         prepare(folder, ports)
         stack._end_on_sigterm()
         try:
-            offsets = {name: stack._spawn(name) for name in stack.components}
+            offsets = {name: stack._spawn(name) for name in names}
             stack._wait_until_ready(offsets, seconds)
         except BaseException:
             stack.stop()

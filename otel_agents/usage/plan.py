@@ -104,7 +104,7 @@ class Plan:
         self, usage: Usage, at: datetime | None, context: Mapping[str, Any] | None
     ) -> float | None:
         """Let genai-prices do the sum, which knows all units and variants (about 0.1 ms)."""
-        from genai_prices import Usage as TableUsage  # noqa: PLC0415 - slow to import
+        from genai_prices import Usage as TableUsage
 
         provider, model = self._entry
         known = _unit_names().values()
@@ -214,6 +214,6 @@ def _scale(rates: Iterable[Decimal]) -> int:
 
 def _unit_names() -> dict[str, str]:
     """Return genai-prices' usage keys by price key: `cache_read_mtok` -> `cache_read_tokens`."""
-    from genai_prices.data_units import unit_data  # noqa: PLC0415 - slow to import
+    from genai_prices.data_units import unit_data
 
     return {unit["price_key"]: name for name, unit in unit_data.items()}

@@ -54,7 +54,7 @@ class Prices:
 
     def warm(self) -> None:
         """Load genai-prices and its table, which takes the first `cost` about 0.15 s otherwise."""
-        from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - slow to import
+        from genai_prices.data_snapshot import get_snapshot
 
         get_snapshot()
 
@@ -139,7 +139,7 @@ class Prices:
 
 def _looked_up(model: str, provider: str | None, url: str | None) -> Plan | None:
     """Find a model in genai-prices' table: by its URL first, then by its provider."""
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - slow to import
+    from genai_prices.data_snapshot import get_snapshot
 
     provider = _TABLE_NAMES.get(provider, provider) if provider else None
     snapshot = get_snapshot()

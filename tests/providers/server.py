@@ -124,15 +124,15 @@ class ProviderServer:
         if source is None:
             self.fault(f"nothing is scripted for {request.route}: {request.path}")
             return Failure(status=404, message="no reply is scripted for this request")
-        reply = source(request) if callable(source) else source
+        reply = source if isinstance(source, (Answer, Failure, Raw)) else source(request)
         if not isinstance(reply, Answer):
             return reply
-        reply = reply.named(request.model)
+        answer = reply.named(request.model)
         with self._lock:
-            self.bills.append(Bill(request.route, request.model, reply.tokens))
-            if reply.hold is not None:
-                self._holds.append(reply.hold)
-        return reply
+            self.bills.append(Bill(request.route, request.model, answer.tokens))
+            if answer.hold is not None:
+                self._holds.append(answer.hold)
+        return answer
 
     def fault(self, what: str) -> None:
         """Note something that went against the script, for the end of the `with` to raise."""
@@ -192,7 +192,7 @@ class _Http(ThreadingHTTPServer):
             for connection in self._open:
                 _cut(connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep quiet about clients that went away, and note anything else."""
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -204,7 +204,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Http
+
+    @property
+    def provider(self) -> ProviderServer:
+        """The script and the bill."""
+        assert isinstance(self.server, _Http)
+        return self.server.provider
 
     def do_POST(self) -> None:
         """Answer a request as scripted."""
@@ -213,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         if request is None:
             self._send(404, b'{"error": {"message": "no such route"}}')
             return
-        reply = self.server.provider.chosen(request)
+        reply = self.provider.chosen(request)
         wire = WIRES[request.route]
         if isinstance(reply, Raw):
             self._send(reply.status, reply.body, content_type=reply.content_type)
@@ -290,9 +295,9 @@ class _Handler(BaseHTTPRequestHandler):
             sent += 1
         self.wfile.write(b"0\r\n\r\n")
         if answer.break_after is not None:
-            self.server.provider.fault(f"no break: the stream had only {sent} events")
+            self.provider.fault(f"no break: the stream had only {sent} events")
         if answer.hold is not None and not answer.hold.reached.is_set():
-            self.server.provider.fault(f"no hold: the stream had only {sent} events")
+            self.provider.fault(f"no hold: the stream had only {sent} events")
 
     def _break_off(self) -> None:
         self.close_connection = True

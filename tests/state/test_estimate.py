@@ -38,7 +38,7 @@ def test_the_runs_own_report_gives_percent_and_time_left() -> None:
 
     assert (read(story)["percent"], read(story)["eta_seconds"]) == (25.0, 30.0)
     assert read(story, after=12)["eta_seconds"] == 18.0
-    assert read(story, after=45)["eta_seconds"] == 0.0
+    assert read(story.wait(45).progress("run"))["eta_seconds"] == 0.0
 
 
 def test_a_total_that_grows_does_not_make_the_percent_fall() -> None:
