@@ -40,7 +40,7 @@ NEIGHBOURS: Final = {
 }
 # A third-party package is imported only where it is named or built on.
 OWNERS: Final = {
-    "wrapt": {"instrumentor", "drive", "instrument.targets", "instrument.pydantic_graph"},
+    "wrapt": {"instrumentor", "drive", "instrument"},
     "pydantic_ai": {"instrument.pydantic_ai"},
     "pydantic_graph": {"instrument.pydantic_graph"},
     "genai_prices": {"usage.prices", "usage.plan"},

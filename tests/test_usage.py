@@ -310,7 +310,7 @@ def test_a_provider_settles_what_the_fields_leave_open() -> None:
         b"[" * 100_000,
         object(),
     ],
-    ids=str,
+    ids=lambda payload: type(payload).__name__,
 )
 def test_absent_usage_is_not_zero(payload: object) -> None:
     """An answer without usage, or that is none, is one request of unknown usage."""

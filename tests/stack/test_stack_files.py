@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.request
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -39,6 +38,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Backends
     from stack import Stack
 

@@ -1,0 +1,255 @@
+"""Agents of pydantic-ai: the scope of one attempt, current inside `async with agent.iter(...)`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from otel_agents import runtime
+from otel_agents.boundary import caught
+from otel_agents.context import current_frame
+from otel_agents.model_call import settle
+from otel_agents.scope import Scope
+from otel_agents.vocabulary import AGENT_TOOLS, CONVERSATION_ID, KINDS, PROVIDER, REQUEST_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from opentelemetry.context import Context
+
+AGENT: Final = KINDS["agent"]
+# What an agent ends with when the model's answers were refused too often.
+_REFUSED: Final = "UnexpectedModelBehavior"
+# pydantic-ai's names of providers, where they differ from the conventions'.
+_PROVIDERS: Final = {
+    "google-gla": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
+    "google-cloud": "gcp.vertex_ai",
+    "bedrock": "aws.bedrock",
+    "azure": "azure.ai.openai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+    "grok": "x_ai",
+    "moonshotai": "moonshot_ai",
+}
+
+
+def _outside() -> Any:
+    return None
+
+
+# pydantic-ai's own look-up of the run that is going on; `install` sets it.
+current_run: Callable[[], Any] = _outside
+# The attempts that are under way, by the id of their run.
+_under_way: Final[dict[str, AgentScope]] = {}
+
+
+def watching() -> runtime.Runtime | None:
+    """Return the runtime, or None where nothing is to be recorded."""
+    try:
+        rt = runtime.get()
+        return None if rt.disabled or not is_instrumentation_enabled() else rt
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("runtime", error)
+        return None
+
+
+class AgentScope(Scope):
+    """An agent's attempt, with the run of pydantic-ai's that it is about."""
+
+    __slots__ = ("run",)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.run: Any = None
+
+    @property
+    def history(self) -> list[Any]:
+        """The run's messages so far, as pydantic-ai keeps them: not yet put into a model's words."""
+        return [] if self.run is None else self.run.ctx.state.message_history
+
+
+def nearest_agent() -> AgentScope | None:
+    """Return the agent of pydantic-ai that the code here runs for."""
+    frame = current_frame()
+    scope = None if frame is None else frame.scope
+    while scope is not None and not isinstance(scope, AgentScope):
+        scope = scope.parent
+    return scope
+
+
+def context_of(run_context: Any) -> Context | None:
+    """Return the context of the agent that a run is of, unless it is the current one.
+
+    Two agents can be stepped in turn inside one another's blocks; what is current is then the one
+    that was entered last.
+    """
+    scope = _under_way.get(getattr(run_context, "run_id", None) or "")
+    return None if scope is None or scope is nearest_agent() else scope.context
+
+
+def iter_(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `Agent.iter`."""
+
+    @functools.wraps(original)
+    def iter_(self: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = original(self, *args, **kwargs)
+        return inner if watching() is None else _AgentContext(inner, self, kwargs)
+
+    return iter_
+
+
+class _AgentContext:
+    """What `agent.iter` returns: its own context manager inside the scope of an attempt."""
+
+    __slots__ = ("_agent", "_given", "_inner", "_loop", "_scope")
+
+    def __init__(self, inner: Any, agent: Any, given: dict[str, Any]) -> None:
+        self._inner = inner
+        self._agent = agent
+        self._given = given
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scope: AgentScope | None = None
+
+    async def __aenter__(self) -> Any:
+        scope = self._scope = _open_agent(self._agent, self._given)
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+        try:
+            run = await self._inner.__aenter__()
+        except BaseException as error:
+            _end_agent(scope, error)
+            raise
+        _remember(scope, run)
+        return run
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Any:
+        scope = self._scope
+        try:
+            suppressed = await self._inner.__aexit__(kind, error, traceback)
+        except BaseException as raised:
+            _end_agent(scope, raised)
+            raise
+        if error is None and _left_early(scope):
+            _end_agent(scope, GeneratorExit())
+        else:
+            _end_agent(scope, None if suppressed else error)
+        return suppressed
+
+    def __del__(self) -> None:
+        """End what was entered and dropped.
+
+        The garbage collector may run inside a lock of ours, so the loop does it.
+        """
+        scope, loop = getattr(self, "_scope", None), getattr(self, "_loop", None)
+        if scope is not None and loop is not None and not scope.ended:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_end_agent, scope, GeneratorExit())
+
+
+def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
+    try:
+        name = agent.name
+        scope = AgentScope(
+            AGENT,
+            name if isinstance(name, str) else None,
+            attributes={**_asked(agent, given), **_tools(agent)},
+        )
+        scope.start()
+        scope.attach()
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent start", error)
+        return None
+    return scope
+
+
+def _remember(scope: AgentScope | None, run: Any) -> None:
+    try:
+        if scope is not None and not scope.ended:
+            scope.run = run
+            _under_way[run.ctx.state.run_id] = scope
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent run", error)
+
+
+def _left_early(scope: AgentScope | None) -> bool:
+    """Return whether a consumer left before the agent was done, having heard enough."""
+    try:
+        return scope is not None and scope.run is not None and scope.run.result is None
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent result", error)
+        return False
+
+
+def _end_agent(scope: AgentScope | None, error: BaseException | None) -> None:
+    if scope is None:
+        return
+    scope.detach()
+    try:
+        if scope.run is not None:
+            _under_way.pop(scope.run.ctx.state.run_id, None)
+        rt = runtime.peek()
+        if rt is not None and any(kind.__name__ == _REFUSED for kind in type(error).__mro__):
+            settle(scope, rt, "failure")
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent end", failure)
+    scope.end(error)
+    scope.run = None
+
+
+# ---------------------------------------------------------------------- what an agent is told
+
+
+def provider_of(model: Any) -> str:
+    """Return a model's provider in the conventions' words; "" where it does not say."""
+    system = getattr(model, "system", None)
+    return _PROVIDERS.get(system, system) if isinstance(system, str) else ""
+
+
+def model_and_provider(model: Any) -> tuple[str, str]:
+    """Return a model's name and provider, of an object or of `provider:name`."""
+    if isinstance(model, str):
+        provider, _, name = model.rpartition(":")
+        return name, _PROVIDERS.get(provider, provider)
+    name = getattr(model, "model_name", None)
+    return name if isinstance(name, str) else "", provider_of(model)
+
+
+def _asked(agent: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the model and conversation that a run was given, or that the agent has."""
+    found: dict[str, Any] = {}
+    try:
+        override = agent._override_model.get()  # noqa: SLF001 - `agent.override` has no other trace
+        chosen = override.value if override else given.get("model") or agent.model
+        name, provider = model_and_provider(chosen) if chosen is not None else ("", "")
+        if name:
+            found[REQUEST_MODEL.key] = name
+        if provider:
+            found[PROVIDER.key] = provider
+        conversation = given.get("conversation_id")
+        if isinstance(conversation, str) and conversation != "new":
+            found[CONVERSATION_ID.key] = conversation
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent model", error)
+    return found
+
+
+def _tools(agent: Any) -> dict[str, Any]:
+    try:
+        sets = [getattr(toolset, "tools", None) for toolset in agent.toolsets]
+        names = [name for tools in sets if isinstance(tools, dict) for name in tools]
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("agent tools", error)
+        return {}
+    return {AGENT_TOOLS.key: names} if names else {}

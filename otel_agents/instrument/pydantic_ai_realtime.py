@@ -1,0 +1,100 @@
+"""Realtime sessions of pydantic-ai: an agent and one model call, as long as the session."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from otel_agents.boundary import caught
+from otel_agents.instrument.pydantic_ai_agents import AGENT, model_and_provider, watching
+from otel_agents.model_call import ModelCall
+from otel_agents.scope import Scope
+from otel_agents.usage import from_pydantic_ai
+from otel_agents.vocabulary import KINDS, PROVIDER, REQUEST_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+def session(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `AgentRealtime.session`."""
+
+    @functools.wraps(original)
+    def session(self: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = original(self, *args, **kwargs)
+        return inner if watching() is None else _SessionContext(inner, self)
+
+    return session
+
+
+class _SessionContext:
+    """What `session` returns: its own context manager inside the scopes of agent and call."""
+
+    __slots__ = ("_call", "_inner", "_scope", "_session", "_source")
+
+    def __init__(self, inner: Any, source: Any) -> None:
+        self._inner = inner
+        self._source = source
+        self._scope: Scope | None = None
+        self._call: ModelCall | None = None
+        self._session: Any = None
+
+    async def __aenter__(self) -> Any:
+        self._open()
+        try:
+            self._session = await self._inner.__aenter__()
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._session
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Any:
+        try:
+            suppressed = await self._inner.__aexit__(kind, error, traceback)
+        except BaseException as raised:
+            self._end(raised)
+            raise
+        self._end(None if suppressed else error)
+        return suppressed
+
+    def _open(self) -> None:
+        try:
+            agent = getattr(self._source, "_agent", None)
+            name, provider = model_and_provider(getattr(self._source, "_model", None))
+            known = {REQUEST_MODEL.key: name, PROVIDER.key: provider}
+            scope = self._scope = Scope(
+                AGENT,
+                getattr(agent, "name", None),
+                attributes={key: value for key, value in known.items() if value},
+            )
+            scope.start()
+            scope.attach()
+            call = self._call = ModelCall(
+                KINDS["model"], name or None, fields={"provider": provider} if provider else {}
+            )
+            call.start()
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("realtime start", error)
+
+    def _end(self, error: BaseException | None) -> None:
+        scope, call = self._scope, self._call
+        if scope is not None:
+            scope.detach()
+        if call is not None:
+            try:
+                if self._session is not None:
+                    # What the session's own responses used: `usage` can begin with a total that
+                    # was carried in, and agents that a tool runs add theirs to it.
+                    used = getattr(self._session, "_span_usage", None) or self._session.usage
+                    call.answered(from_pydantic_ai(used))
+            except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+                caught("realtime usage", failure)
+            call.end(error)
+        if scope is not None:
+            scope.end(error)

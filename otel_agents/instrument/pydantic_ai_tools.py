@@ -1,0 +1,120 @@
+"""Tools of pydantic-ai: one scope a call, and failures that a tool returns instead of raising."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_agents.boundary import caught
+from otel_agents.instrument.content import tool_text
+from otel_agents.instrument.pydantic_ai_agents import context_of, watching
+from otel_agents.scope import Scope
+from otel_agents.vocabulary import (
+    KINDS,
+    TOOL_ARGUMENTS,
+    TOOL_CALL_ID,
+    TOOL_NAME,
+    TOOL_RESULT,
+    TOOL_TYPE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from otel_agents.runtime import Runtime
+
+_TOOL: Final = KINDS["tool"]
+# What a tool raises to put its call off; nothing went wrong.
+_PUT_OFF: Final = frozenset({"CallDeferred", "ApprovalRequired"})
+# What pydantic-ai raises in place of what the tool raised.
+_WRAPPED: Final = frozenset({"ToolRetryError", "ToolFailedError"})
+
+
+def execute_tool_call(
+    original: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """Wrap `ToolManager.execute_tool_call`."""
+
+    @functools.wraps(original)
+    async def execute_tool_call(self: Any, validated: Any, *args: Any, **kwargs: Any) -> Any:
+        rt = watching()
+        scope = None if rt is None else _open_tool(rt, validated)
+        if rt is None or scope is None:
+            return await original(self, validated, *args, **kwargs)
+        scope.attach()
+        try:
+            result = await original(self, validated, *args, **kwargs)
+        except BaseException as error:
+            scope.detach()
+            _end_tool(scope, error)
+            raise
+        scope.detach()
+        _judge_result(rt, scope, result)
+        scope.end()
+        return result
+
+    return execute_tool_call
+
+
+def _open_tool(rt: Runtime, validated: Any) -> Scope | None:
+    try:
+        call, tool = validated.call, validated.tool
+        if tool is not None and tool.tool_def.kind == "output":
+            # Before 1.107 an agent's output came this way too; it is no tool.
+            return None
+        # A name that no tool has is the model's invention: no label, and content.
+        scope = Scope(
+            _TOOL,
+            call.tool_name if tool is not None else None,
+            attributes={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: call.tool_call_id},
+        )
+        scope.start(context_of(validated.ctx))
+        if rt.capture:
+            scope.keep(TOOL_ARGUMENTS.key, tool_text(call.args))
+            if tool is None:
+                scope.keep(TOOL_NAME.key, tool_text(call.tool_name))
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("tool start", error)
+        return None
+    return scope
+
+
+def _end_tool(scope: Scope, error: BaseException) -> None:
+    """End a tool's scope; what pydantic-ai raises for a retry is named by what the tool raised."""
+    name = type(error).__name__
+    if name in _PUT_OFF:
+        scope.skip("put off until it is approved or answered")
+        scope.end()
+    else:
+        scope.end((error.__cause__ if name in _WRAPPED else None) or error)
+
+
+def _judge_result(rt: Runtime, scope: Scope, result: Any) -> None:
+    """Take a failure that a tool returned instead of raising it for what it is."""
+    try:
+        # `ToolReturn` holds what the model gets beside what only the application sees.
+        result = getattr(result, "return_value", result)
+        if rt.capture:
+            scope.keep(TOOL_RESULT.key, tool_text(result))
+        if says_failure(result):
+            scope.fail()
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("tool result", error)
+
+
+def says_failure(result: Any) -> bool:
+    """Return whether a result is one of the usual ways to say that something failed.
+
+    `isError` or `is_error` true (MCP), `status` "error", `success` false or 0; in a dict or in the
+    fields of an object.
+    """
+    fields = result if isinstance(result, dict) else getattr(result, "__dict__", None)
+    if not isinstance(fields, dict):
+        return False
+    success = fields.get("success")
+    return (
+        fields.get("isError") is True
+        or fields.get("is_error") is True
+        or (isinstance(fields.get("status"), str) and fields["status"] == "error")
+        or (isinstance(success, int) and not success)
+    )
