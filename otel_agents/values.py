@@ -47,23 +47,37 @@ SECRET_NAMES: Final = (
 )  # fmt: skip
 
 
+_SHORTEST_SECRET: Final = 9  # characters: `x://u:p@h`; many values are names, and shorter
+_MAX_KEYS: Final = 1000
+
+
 def redactor(
     names: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
 ) -> Callable[[str, Any], Any]:
     """Return a function of (key, value) that hides secrets by the key's name and by their shape."""
     shapes = re.compile("|".join((*SECRET_PATTERNS, *patterns)))
+    shortest = 0 if patterns else _SHORTEST_SECRET
     words = re.compile(
         "|".join(
             rf"(?:^|[._\-]){re.escape(name)}s?(?:$|[._\-])" for name in (*SECRET_NAMES, *names)
         ),
         re.IGNORECASE,
     )
+    known: dict[str, bool] = {}
+
+    def names_secret(key: str) -> bool:
+        found = known.get(key)
+        if found is None:
+            if len(known) >= _MAX_KEYS:
+                known.clear()
+            found = known[key] = words.search(key) is not None
+        return found
 
     def redact(key: str, value: Any) -> Any:
-        if key and words.search(key):
+        if key and names_secret(key):
             return value if isinstance(value, bool | int | float) else REDACTED
         if isinstance(value, str):
-            return shapes.sub(REDACTED, value)
+            return shapes.sub(REDACTED, value) if len(value) >= shortest else value
         if isinstance(value, list):
             return [redact("", item) for item in value]
         return value

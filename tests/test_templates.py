@@ -35,7 +35,7 @@ class Order:
         return sum(item.amount for item in self.items)
 
     def cancel(self) -> str:
-        raise AssertionError("a template calls nothing")
+        pytest.fail("a template calls nothing")
 
 
 ORDER = Order("o-1", [Item("a", 2), Item("b", 3)], {"tier": "gold", "7": "seven", "a.b": 1})
@@ -87,7 +87,7 @@ def test_a_single_field_is_the_very_value() -> None:
         "{order.tags[absent]}",
         "{order.tags[absent].id}",
         "{order.cancel}",
-        "{order.__class__}" if False else "{absent}",
+        "{absent}",
         "{number[0]}",
         "id {order.missing}",
         "{order.id} {nothing}",
@@ -134,10 +134,9 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
     """No text makes the compiler fail otherwise, and what compiles renders."""
     try:
         template = templates.compile(text)
-    except SettingsError as error:
-        assert " at character " in str(error)
+    except SettingsError:
         return
-    assert template.render({}) is None or not template.roots
+    assert (template.render({}) is None) == bool(template.roots)
 
 
 @given(st.text())
@@ -210,7 +209,14 @@ def test_a_hostile_object_is_nothing(text: str, error: Exception) -> None:
 
 def test_a_hostile_object_in_text_is_named_by_its_class() -> None:
     """No `__str__` of the host's runs: it could block, or return a gigabyte."""
-    assert templates.compile("of {x}").render({"x": Hostile(ValueError())}) == "of <Hostile>"
+
+    class Loud:
+        def __str__(self) -> str:
+            return str(pytest.fail("a template turns no object into text"))
+
+        __repr__ = __format__ = __str__  # type: ignore[assignment]
+
+    assert templates.compile("of {x}").render({"x": Loud()}) == f"of <{Loud.__qualname__}>"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
@@ -325,7 +331,7 @@ class Host:
     def build(cls, order: str) -> None:
         """Take a class."""
 
-    def loose(*args: Any) -> None:  # noqa: N805 - nothing but positional arguments
+    def loose(*args: Any) -> None:
         """Take the receiver among the others."""
 
 
@@ -366,5 +372,4 @@ def test_without_a_signature_there_are_no_arguments() -> None:
     odd.__signature__ = "nonsense"  # type: ignore[attr-defined]
 
     assert signature_of(odd) is None
-    assert signature_of(dict.fromkeys) is not None or signature_of(type) is None
     assert Arguments(None, "self", ["a", "self"]).missing == ["a"]

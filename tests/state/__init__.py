@@ -1,0 +1,1 @@
+"""Tests of the folds, and a builder of signals for them."""

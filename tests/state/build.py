@@ -36,9 +36,7 @@ def dead(_host: str, _pid: int, _since: int) -> bool | None:
 
 def tokens(number: int, *, complete: bool = True) -> Usage:
     """Return a usage of so many input tokens and a tenth as many output tokens, in one request."""
-    return Usage(
-        input_tokens=number, output_tokens=number // 10, requests=1, complete=complete
-    )
+    return Usage(input_tokens=number, output_tokens=number // 10, requests=1, complete=complete)
 
 
 class Story:
@@ -73,9 +71,7 @@ class Story:
         for given, key in (("attempt", AGENT_ATTEMPT.key), ("model", REQUEST_MODEL.key)):
             if given in more:
                 attributes = {**attributes, key: more.pop(given)}
-        told = {
-            name: more.pop(name) for name in ("pid", "host") if name in more
-        }
+        told = {name: more.pop(name) for name in ("pid", "host") if name in more}
         ids = {**self.ids, **more}
         if kind == "agent":
             ids = {"agent": name, "agent_id": scope, **ids}

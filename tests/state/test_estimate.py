@@ -119,7 +119,8 @@ def test_iterations_are_counted_where_there_are_no_phases() -> None:
 def test_a_workflow_known_to_report_is_not_guessed() -> None:
     """Its next run will report too, and a guess before that could be above the first report."""
     earlier = shop("earlier", EARLIER)
-    earlier.signals.insert(1, Story("earlier", begin=EARLIER).start("run").progress("run", 1, 9).signals[1])
+    report = Story("earlier", begin=EARLIER).start("run").progress("run", 1, 9).signals[1]
+    earlier.signals.append(report)
     story = Story("now").start("run").start("phase", "plan", "plan").wait(4).end("plan")
 
     assert read(earlier, story)["percent"] is None

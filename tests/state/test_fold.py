@@ -22,9 +22,7 @@ def read(story: Story, *, after: float = 0.0, alive: Any = living) -> dict[str, 
     """Return the view of a story's run, so many seconds after the last signal."""
     runs = fold(story.signals)
     run = runs.by_id[str(story.ids["run_id"])]
-    return view(
-        run, now=story.now + round(after * SECOND), alive=alive, history=history(runs, run)
-    )
+    return view(run, now=story.now + round(after * SECOND), alive=alive, history=history(runs, run))
 
 
 def views(signals: list[Signal], now: int) -> dict[str, Any]:
@@ -192,7 +190,7 @@ def test_a_failed_agent_says_why() -> None:
 def test_a_run_whose_process_is_gone_is_lost_at_once() -> None:
     """No heartbeat has to be waited for where the process is known to be dead."""
     story = Story().start("run").start("phase", "p", "plan")
-    story.start("agent", "a", "x", phase="plan", usage=None)
+    story.start("agent", "a", "x", phase="plan")
     found = read(story, alive=dead)
 
     assert found["status"] == "lost"
@@ -307,6 +305,14 @@ def test_an_unknown_price_makes_the_cost_unknown() -> None:
 
     assert (found["cost_usd"], found["unpriced_tokens"]) == (None, 77)
     assert [phase["cost_usd"] for phase in found["phases"]] == [0.1, None]
+
+
+def test_tokens_that_nobody_priced_are_unpriced() -> None:
+    """A program without a price table does not work for free."""
+    story = Story().start("run").start("agent", "a", "x").end("a", usage=tokens(100), cost=0.1)
+    found = read(story.start("agent", "b", "y").end("b", usage=tokens(50)))
+
+    assert (found["cost_usd"], found["unpriced_tokens"]) == (None, 55)
 
 
 def test_a_run_that_used_nothing_has_no_cost() -> None:

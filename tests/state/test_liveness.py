@@ -16,9 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes canno
 
 @pytest.fixture
 def child() -> subprocess.Popen[bytes]:
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process  # type: ignore[misc]
         process.kill()
 
@@ -32,7 +30,7 @@ def test_a_process_lives_until_it_is_killed(child: subprocess.Popen[bytes]) -> N
     corpse = alive(here(), child.pid, now)
     child.wait()
 
-    assert corpse is (False if sys.platform == "linux" else True)
+    assert corpse is (sys.platform != "linux")
     assert alive(here(), child.pid, now) is False
 
 

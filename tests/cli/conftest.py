@@ -1,0 +1,83 @@
+"""What the tests of the command line share: the command as a process, and a workspace to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent))  # for state.build
+
+COMMAND = (sys.executable, "-m", "otel_agents.cli")
+
+
+class Shell:
+    """A directory to run `otel-agents` in, with an environment of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("OTEL_AGENTS_", "COLUMNS", "NO_COLOR", "FORCE_COLOR"))
+        }
+        self.environment["PYTHONUTF8"] = "1"
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(  # noqa: S603 - our own command
+            [*COMMAND, *arguments],
+            cwd=self.path,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=60,
+        )
+
+    def data(self, *arguments: str) -> Any:
+        """Run a command with --json and return the data of its envelope."""
+        done = self.run(*arguments, "--json")
+        found = json.loads(done.stdout)
+        assert list(found) == ["data", "error", "meta"], done.stderr
+        return found["data"]
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        """Start a command that goes on by itself."""
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [*COMMAND, *arguments],
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            encoding="utf-8",
+            **more,
+        )
+
+    @property
+    def signals(self) -> Path:
+        """The file that signals are read from."""
+        return self.path / ".otel-agents" / "signals.jsonl"
+
+    def write(self, lines: bytes) -> None:
+        """Append to the file that signals are read from."""
+        with self.signals.open("ab") as file:
+            file.write(lines)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Shell:
+    """Give a directory without a workspace."""
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def shell(bare: Shell) -> Shell:
+    """Give a directory with an empty workspace."""
+    assert bare.run("init").returncode == 0
+    return bare
