@@ -221,10 +221,30 @@ def _traceloop() -> Rig:
 
 def _openlit() -> Rig:
     import openlit
-    from openlit.instrumentation.pydantic_ai import PydanticAIInstrumentor
+    from pydantic_ai import _agent_graph
 
+    # It cannot be switched off, so what it replaces is put back and forth by hand.
+    places = [
+        (Agent, ("__init__", "run", "run_sync", "iter")),
+        (_agent_graph.UserPromptNode, ("run",)),
+        (_agent_graph.ModelRequestNode, ("run",)),
+        (_agent_graph.CallToolsNode, ("run",)),
+    ]
+    names = [(owner, name) for owner, found in places for name in found]
+    without = [getattr(owner, name) for owner, name in names]
     openlit.init(otlp_endpoint=os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
-    return Rig(_plain_run(), flush=_flush_providers)
+    with_it = [getattr(owner, name) for owner, name in names]
+
+    def put(functions: list[Any]) -> None:
+        for (owner, name), function in zip(names, functions, strict=True):
+            setattr(owner, name, function)
+
+    return Rig(
+        _plain_run(),
+        on=lambda: put(with_it),
+        off=lambda: put(without),
+        flush=_flush_providers,
+    )
 
 
 _NO_SIGNALS: Final = {"OTEL_AGENTS_SINKS": ""}

@@ -4,7 +4,8 @@
 
 Each contestant has a process of its own and exports to a sink in yet another. They take turns,
 block by block, so that a drift of the machine hits all alike; each block with instrumentation has
-one without it beside it, in the same process. A figure is the median over these pairs.
+one without it beside it, in the same process. What else runs on the machine only ever adds, so a
+figure is the lower quartile of the blocks with, less the lower quartile of the blocks without.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, Final
 import machine
 import peers
 import report
-from contestants import CONTESTANTS, PEERS, Contestant
+from contestants import CONTESTANTS, PEERS
 
 _HERE: Final = Path(__file__).parent
 _BLOCK: Final = 125
@@ -120,16 +121,15 @@ class Measured:
         """Return the figures: µs of CPU and of wall time a run, bytes a span, MB, ms."""
         if self.error:
             return {"label": self.label, "error": self.error}
-        pairs = zip(self.sequential[True], self.sequential[False], strict=True)
-        added = [on - off for on, off in pairs]
-        together = zip(self.concurrent[True], self.concurrent[False], strict=True)
         spans = self.sent.get("traces_count", 0)
+        if not spans and self.label != CONTESTANTS["nothing"].label:
+            return {"label": self.label, "error": "no span arrived at the sink"}
         return {
             "label": self.label,
-            "added_us": statistics.median(added),
-            "spread_us": _spread(added),
-            "off_us": statistics.median(self.sequential[False]),
-            "added_concurrent_us": statistics.median([on - off for on, off in together]),
+            "added_us": _quiet(self.sequential[True]) - _quiet(self.sequential[False]),
+            "added_median_us": _paired(self.sequential),
+            "off_us": _quiet(self.sequential[False]),
+            "added_concurrent_us": _quiet(self.concurrent[True]) - _quiet(self.concurrent[False]),
             "added_p50_us": _quantile(self.walls, 50),
             "added_p99_us": _quantile(self.walls, 99),
             "spans_a_run": spans / self.runs_on,
@@ -139,15 +139,20 @@ class Measured:
             "start_ms": statistics.median([start["enter_ms"] for start in self.starts]),
             "versions": self.starts[0]["versions"],
             "sent": self.sent,
+            "blocks_on_us": self.sequential[True],
+            "blocks_off_us": self.sequential[False],
         }
 
 
-def _spread(values: list[float]) -> float:
-    """Return half of the distance between the quartiles."""
-    if len(values) < 2:
-        return 0.0
-    first, _, third = statistics.quantiles(values, n=4)
-    return (third - first) / 2
+def _quiet(values: list[float]) -> float:
+    """Return the lower quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
+
+
+def _paired(values: dict[bool, list[float]]) -> float:
+    """Return the median over neighbours of what instrumentation added."""
+    pairs = zip(values[True], values[False], strict=True)
+    return statistics.median([on - off for on, off in pairs])
 
 
 def _quantile(walls: dict[bool, list[float]], percent: int) -> float:
@@ -198,7 +203,7 @@ def run(
                 process.block("sequential", _WARM_UP, on=on)
         for name in open_:
             sink.stats(name)
-        rounds = max(1, runs // block)
+        rounds = max(2, runs // block)
         for number in range(rounds):
             report.progress(f"round {number + 1} of {rounds}")
             for name, process in open_.items():
@@ -222,14 +227,13 @@ def _pythons(names: list[str], *, install: bool) -> dict[str, Path | str]:
     """Return each contestant's interpreter, or a sentence that says why there is none."""
     found: dict[str, Path | str] = {}
     for name in names:
-        contestant: Contestant = CONTESTANTS[name]
         if name not in PEERS:
             found[name] = peers.own_python()
             continue
         wrong = "not installed: run with --install"
         if install:
             report.progress(f"installing {name}")
-            wrong = peers.install(name, contestant.distribution)
+            wrong = peers.install(name)
         found[name] = peers.python(name) or wrong
     return found
 

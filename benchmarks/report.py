@@ -7,7 +7,7 @@ from typing import Any, Final
 
 _COLUMNS: Final = (
     ("added CPU µs a run", "added_us", "+.0f"),
-    ("±", "spread_us", ".0f"),
+    ("median of pairs", "added_median_us", "+.0f"),
     ("x bare", "x_bare", ".2f"),
     ("x nothing", "x_nothing", ".2f"),
     ("50 tasks, µs", "added_concurrent_us", "+.0f"),
@@ -31,9 +31,11 @@ def progress(text: str) -> None:
 def with_ratios(rows: dict[str, dict[str, Any]]) -> None:
     """Add each row's ratios: its added CPU to the bare SDK's, its CPU to that of nothing."""
     bare = rows.get("bare", {}).get("added_us")
+    start = rows.get("nothing", {}).get("start_ms", 0.0)
     for name, row in rows.items():
         if "error" in row:
             continue
+        row["start_ms"] -= start
         row["x_nothing"] = 1 + row["added_us"] / row["off_us"]
         row["x_bare"] = row["added_us"] / bare if bare and name != "nothing" else None
 

@@ -6,6 +6,7 @@ carries them too.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, unquote
 
@@ -81,24 +82,49 @@ def current_ids() -> Ids | None:
     return None if frame is None else frame.ids
 
 
-def restore(mine: Context, previous: Context) -> None:
-    """Make `previous` current again, if what is current is `mine` or something left over inside it.
+def _current_task() -> object:
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()  # noqa: SLF001
+
+
+def enter(mine: Context) -> tuple[Context, object]:
+    """Make a context the current one and return what `leave` wants to know."""
+    before = otel_context.get_current(), _current_task()
+    otel_context.attach(mine)
+    return before
+
+
+def leave(mine: Context, before: tuple[Context, object]) -> None:
+    """Make current again what was before `enter`, if what is current is `mine` or left in it.
 
     A token is never used: resetting one outside the context it was made in is an error that
     OpenTelemetry logs, and generators closed by the garbage collector or by another task do just
     that. Setting the previous value is always allowed, and where another task's context is
     current there is nothing of ours to take away.
     """
+    previous, task = before
     current = otel_context.get_current()
+    scope = getattr(current.get(FRAME_KEY), "scope", None)
     if current is not mine:
-        frame = current.get(FRAME_KEY)
         own = mine.get(FRAME_KEY)
-        scope = getattr(frame, "scope", None)
         while scope is not None and scope.frame is not own:
             scope = scope.parent
-        if scope is None:
-            return
-    otel_context.attach(previous)
+    if current is mine or scope is not None:
+        otel_context.attach(previous)
+    if task is not _current_task():
+        _vacate(mine, previous)
+
+
+def _vacate(mine: Context, previous: Context) -> None:
+    """Turn a context whose scope is over into the one before it, wherever it is still current.
+
+    A task that was handed an item by an asynchronous generator has the generator's context, and
+    keeps it when the generator is closed elsewhere: by the garbage collector or by another task.
+    What it goes on to do is no part of a scope that is over. A context is immutable to its users;
+    here nobody else can reach the place where it is current.
+    """
+    dict.update(mine, previous)
+    for key in mine.keys() - previous.keys():
+        dict.pop(mine, key, None)
 
 
 def inject(carrier: MutableMapping[str, str]) -> None:

@@ -10,6 +10,14 @@ from otel_agents.signals import Failure
 from otel_agents.values import plain, redact
 from otel_agents.vocabulary import Outcome  # noqa: TC001
 
+# Other libraries' classes that say so by their name: agents' own cancellation, clients' timeouts.
+_BY_NAME: Final[dict[str, Outcome]] = {
+    "RunCancelled": "cancellation",
+    "ModelRequestTimeout": "timeout",
+    "ModelTimeoutError": "timeout",
+    "APITimeoutError": "timeout",
+    "TimeoutException": "timeout",
+}
 _CANCELLED: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 
 
@@ -23,7 +31,8 @@ def outcome_of(error: BaseException | None) -> Outcome:
         return "timeout"
     if isinstance(error, SystemExit) and error.code in {None, 0}:
         return "success"
-    return "error"
+    named = (_BY_NAME.get(kind.__name__) for kind in type(error).__mro__)
+    return next((outcome for outcome in named if outcome is not None), "error")
 
 
 def error_type_of(error: BaseException) -> str:

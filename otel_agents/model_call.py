@@ -81,6 +81,10 @@ class Question:
         rt.metrics.add(MODEL_ATTEMPTS, (agent, self.model, verdict))
         if final:
             rt.metrics.add(MODEL_CALLS, (agent, self.model, verdict))
+        self.pay(rt, verdict)
+
+    def pay(self, rt: Runtime, verdict: Outcome) -> None:
+        """Count the cost alone: the rest of the answer is still to come."""
         if self.cost is not None:
             rt.metrics.add(COST, (*self.where, self.model, verdict), self.cost)
 
@@ -119,9 +123,15 @@ class ModelCall(Scope):
     def _start_in(self, rt: Runtime, context: Context) -> None:
         super()._start_in(rt, context)
         holder = self._asker()
-        if holder is not None and isinstance(holder.question, Question):
-            # Whether the last answer was good shows in what is asked next.
-            same = self.again or self.continues or holder.question.outcome in _UNANSWERED
+        if holder is None or not isinstance(holder.question, Question):
+            return
+        # Whether the last answer was good shows in what is asked next.
+        question = holder.question
+        if self.continues and question.outcome == "success":
+            holder.question = None
+            question.pay(rt, "success")
+        else:
+            same = self.again or question.outcome in _UNANSWERED
             settle(holder, rt, "failure" if self.again else "success", final=not same)
 
     def _asker(self) -> Scope | None:

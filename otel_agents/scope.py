@@ -13,6 +13,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     SpanKind,
@@ -23,13 +24,14 @@ from opentelemetry.trace import (
 
 from otel_agents import runtime
 from otel_agents.boundary import caught
-from otel_agents.context import FRAME_KEY, Frame, restore
+from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, enter, leave
 from otel_agents.errors import SettingsError
 from otel_agents.failures import failure_of, outcome_of
 from otel_agents.location import locate
 from otel_agents.measures import labels_of, measure_conventions
 from otel_agents.metrics import labelled
-from otel_agents.signals import Failure, Signal, signal_id
+from otel_agents.signals import Failure, Ids, Signal, signal_id
+from otel_agents.spans import put
 from otel_agents.tally import Tally, add
 from otel_agents.usage import Usage
 from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from otel_agents.signals import Edge
@@ -71,6 +72,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=open_runs.clear)
 
 
+# What a scope points to when it is over.
+_NOWHERE: Final = Context()
+_OVER: Final = Frame(Ids(), {}, Counts())
+
+
 class Pending(Protocol):
     """An answer of a model that waits for its verdict until its agent goes on or ends."""
 
@@ -83,12 +89,13 @@ class Scope:
 
     `id` is the scope's own id where its kind has one (run, agent attempt, task, worker); one is
     made if none is given. `attributes` keep the caller's keys. `fields` are those of the kind
-    (see `vocabulary.KINDS`); an unknown one is reported once and left away.
+    (see `vocabulary.KINDS`); an unknown one is reported once and left away. `known` are attributes
+    of an instrumentation's own making, which are taken as they are: plain, bounded, no secrets.
     """
 
     __slots__ = (
-        "_active_key", "_attributes", "_ended", "_fields", "_given_id", "_late",
-        "_outcome", "_pid", "_previous", "_reason", "_rt", "_start", "_started", "_told",
+        "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known", "_late",
+        "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
         "context", "frame", "id", "kind", "name", "own", "parent", "question",
         "scope_id", "span", "total",
     )  # fmt: skip
@@ -101,12 +108,14 @@ class Scope:
         id: str | None = None,  # noqa: A002 - the public name of the parameter
         attributes: Mapping[str, Any] | None = None,
         fields: dict[str, Any] | None = None,
+        known: dict[str, Any] | None = None,
     ) -> None:
         self.kind = kind
         self.name = name
         self._given_id = id
         self._attributes = attributes
         self._fields = fields or {}
+        self._known = known
         self._reset()
 
     def _reset(self) -> None:
@@ -116,7 +125,7 @@ class Scope:
         self._outcome: Outcome | None = None
         self._reason = ""
         self._late: dict[str, Any] = {}
-        self._previous: Context | None = None
+        self._before: tuple[Context, object] | None = None
         self._active_key: tuple[Any, ...] = ()
         self._told = 0.0
         self.question: Pending | None = None
@@ -133,6 +142,7 @@ class Scope:
             id=self._given_id,
             attributes=self._attributes,
             fields=dict(self._fields),
+            known=self._known,
         )
 
     # ------------------------------------------------------------------ with, async with
@@ -192,35 +202,39 @@ class Scope:
 
     def _start_in(self, rt: runtime.Runtime, context: Context) -> None:
         kind = self.kind
-        outer = context.get(FRAME_KEY)
-        outer = outer if isinstance(outer, Frame) else None
+        outer = current_frame(context)
         self.parent = outer.scope if outer is not None else None
         attributes, fields = self._locate(outer)
-        if kind.operation:
-            attributes[OPERATION.key] = kind.operation
-        if self.name and kind.name_key is not None:
-            attributes[kind.name_key.key] = self.name
         for field, value in fields.items():
             self._apply(field, value, attributes)
+        if self._known:
+            attributes.update(self._known)
         if self._attributes:
             for key, value in self._attributes.items():
                 kept = redact(str(key), plain(value))
                 if kept is not None:
                     attributes[str(key)] = kept
+        # What a sampler may want to know; the rest is put on the span once there is one.
+        sampled_by = {OPERATION.key: kind.operation} if kind.operation else {}
+        if self.name and kind.name_key is not None:
+            sampled_by[kind.name_key.key] = self.name
         self.own = Tally()
         self.total = Tally()
+        self.context = context
         self._rt = rt
         self._pid = os.getpid()
         self._start = time.time_ns()
         self._started = time.perf_counter_ns()
+        self._told = time.monotonic()
         span_name = kind.span.replace("{}", self.name) if self.name else kind.unnamed
         self.span = rt.tracer.start_span(
             span_name,
             context,
             SpanKind.CLIENT if kind.name == "model" else SpanKind.INTERNAL,
-            attributes,
+            sampled_by,
             start_time=self._start,
         )
+        put(self.span, attributes)
         self.context = otel_context.set_value(
             FRAME_KEY, self.frame, set_span_in_context(self.span, context)
         )
@@ -235,7 +249,8 @@ class Scope:
             for listener in run_listeners:
                 listener(self)
         if kind.starts and rt.pipeline is not None:
-            own = {key: value for key, value in attributes.items() if key not in self.frame.stamp}
+            stamp = self.frame.stamp
+            own = {key: value for key, value in attributes.items() if key not in stamp}
             self._emit("start", self._start, own)
 
     def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -273,15 +288,14 @@ class Scope:
     def attach(self) -> None:
         """Make the scope the current one."""
         if self._rt is not None and not self._ended:
-            self._previous = otel_context.get_current()
-            otel_context.attach(self.context)
+            self._before = enter(self.context)
 
     def detach(self) -> None:
         """Make current what was current before `attach`."""
-        previous, self._previous = self._previous, None
-        if previous is not None:
+        before, self._before = self._before, None
+        if before is not None:
             try:
-                restore(self.context, previous)
+                leave(self.context, before)
             except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
                 caught("detach", error)
 
@@ -295,6 +309,9 @@ class Scope:
             self._end_in(self._rt, error)
         except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} end", failure)
+        # Scope, frame and context hold each other. Let go, they are freed at once; otherwise only
+        # the garbage collector finds them, at a third of what a run costs in all.
+        self.frame, self.context = _OVER, _NOWHERE
 
     def _end_in(self, rt: runtime.Runtime, error: BaseException | None) -> None:
         kind = self.kind
@@ -317,14 +334,19 @@ class Scope:
             attributes[ERROR_TYPE.key] = failure.type
         elif self._reason:
             failure = Failure(type=outcome, message=self._reason)
-        self._finish(rt, outcome, seconds, attributes)
+        open_runs.pop(self.scope_id, None)
         span = self.span
-        span.set_attributes(attributes)
-        if wrong and failure is not None:
-            span.set_status(Status(StatusCode.ERROR, failure.message or None))
-        span.end(end)
+        try:
+            self._finish(rt, outcome, seconds, attributes)
+            put(span, attributes)
+            if wrong and failure is not None:
+                span.set_status(Status(StatusCode.ERROR, failure.message or None))
+        except Exception as broken:  # noqa: BLE001 - a span that is not ended is lost
+            caught(f"{kind.name} finish", broken)
+        finally:
+            span.end(end)
         metrics = rt.metrics
-        if kind.active is not None:
+        if self._active_key and kind.active is not None:
             metrics.add(kind.active, self._active_key, -1)
         if kind.ended is not None:
             metrics.add(kind.ended, labels_of(self, kind.ended, outcome))
@@ -332,7 +354,6 @@ class Scope:
             labels = labelled(kind.duration.labels, labels_of(self, kind.duration, outcome))
             metrics.record(kind.duration, seconds, labels, self.context)
         self._measure(rt, seconds, failure)
-        open_runs.pop(self.scope_id, None)
         if kind.ends and rt.pipeline is not None:
             self._emit("end", end, attributes, outcome, seconds, failure)
 
@@ -416,6 +437,10 @@ class Scope:
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} attribute", error)
 
+    def keep(self, key: str, text: str) -> None:
+        """Set an attribute to text that is bounded and redacted already."""
+        self._late[key] = text
+
     def fail(self, reason: str = "") -> None:
         """Say that the work failed though no exception will; the reason is kept, redacted, cut."""
         self._judge("failure", reason)
@@ -472,8 +497,7 @@ class Scope:
             rt = runtime.get()
             if rt.disabled:
                 return
-            outer = otel_context.get_current().get(FRAME_KEY)
-            outer = outer if isinstance(outer, Frame) else None
+            outer = current_frame()
             self.parent = outer.scope if outer is not None else None
             attributes, fields = self._locate(outer)
             for field, value in fields.items():

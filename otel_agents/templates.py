@@ -212,6 +212,8 @@ class Arguments:
         if unbound and receiver and parameters and parameters[0].kind in _POSITIONAL:
             receivers.add(parameters.pop(0).name)
         by_name = {parameter.name: (at, parameter) for at, parameter in enumerate(parameters)}
+        # What a keyword can mean; one named like a positional-only parameter is for `**kwargs`.
+        taken = {one.name for one in parameters if one.kind is not one.POSITIONAL_ONLY}
         takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
         self.missing: list[str] = []
         self._placed: list[tuple[str, int, Any]] = []
@@ -219,7 +221,7 @@ class Arguments:
         self._other: list[tuple[str, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]]] = []
         for root in sorted(set(roots) - {RESULT}):
             if root in by_name:
-                self._place(root, *by_name[root], by_name)
+                self._place(root, *by_name[root], taken)
             elif root in receivers:
                 to_class = root == "cls" and receiver == "self"
                 self._other.append((root, _class_of if to_class else _receiver))
@@ -229,22 +231,19 @@ class Arguments:
                 self.missing.append(root)
         self.names = sorted({*by_name, *receivers, RESULT})
 
-    def _place(
-        self, root: str, at: int, parameter: inspect.Parameter, known: Mapping[str, Any]
-    ) -> None:
+    def _place(self, root: str, at: int, parameter: inspect.Parameter, taken: set[str]) -> None:
         default = None if parameter.default is parameter.empty else parameter.default
         if parameter.kind is parameter.KEYWORD_ONLY:
             self._named.append((root, default))
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             self._placed.append((root, at, default))
         elif parameter.kind is parameter.POSITIONAL_ONLY:
-            # A keyword of this name would be another argument, one for `**kwargs`.
             self._other.append((root, lambda _, args, __: args[at] if at < len(args) else default))
         elif parameter.kind is parameter.VAR_POSITIONAL:
             self._other.append((root, lambda _, args, __: args[at:]))
         else:
             self._other.append(
-                (root, lambda _, __, kwargs: {k: v for k, v in kwargs.items() if k not in known})
+                (root, lambda _, __, kwargs: {k: v for k, v in kwargs.items() if k not in taken})
             )
 
     def of(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

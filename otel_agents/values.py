@@ -78,8 +78,8 @@ def redactor(
             return value if isinstance(value, bool | int | float) else REDACTED
         if isinstance(value, str):
             return shapes.sub(REDACTED, value) if len(value) >= shortest else value
-        if isinstance(value, list):
-            return [redact("", item) for item in value]
+        if isinstance(value, tuple):
+            return tuple(redact("", item) for item in value)
         return value
 
     return redact
@@ -104,7 +104,7 @@ def cut(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as text, bool, int, float, a list of these, or None for None."""
+    """Return a value as text, bool, int, float, a tuple of these, or None for None."""
     kind = type(value)
     if kind is str:
         return cut(value)
@@ -121,7 +121,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float.__float__(value)
     if kind in {list, tuple, set, frozenset}:
-        return [item for item in map(plain, list(value)[:MAX_ITEMS]) if item is not None]
+        return tuple(item for item in map(plain, list(value)[:MAX_ITEMS]) if item is not None)
     if isinstance(value, _TEXT_TYPES) and kind.__module__ in {
         "uuid", "pathlib", "pathlib._local", "decimal", "datetime", "_pydatetime",
     }:  # fmt: skip
@@ -144,7 +144,7 @@ def coerce(value: Any, wanted: type) -> Any:
         except (TypeError, ValueError, OverflowError):
             return None
     if wanted is list:
-        return value if isinstance(value, list) else [value]
+        return value if isinstance(value, tuple) else (value,)
     return None
 
 

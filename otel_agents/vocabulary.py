@@ -140,6 +140,9 @@ TOOL_TYPE: Final = Attribute("gen_ai.tool.type", str, "function, extension or da
 TOOL_ARGUMENTS: Final = Attribute("gen_ai.tool.call.arguments", str, "Only where capture is on.")
 TOOL_RESULT: Final = Attribute("gen_ai.tool.call.result", str, "Only where capture is on.")
 INPUT_MESSAGES: Final = Attribute("gen_ai.input.messages", str, "Only where capture is on.")
+SYSTEM_INSTRUCTIONS: Final = Attribute(
+    "gen_ai.system_instructions", str, "Only where capture is on."
+)
 OUTPUT_MESSAGES: Final = Attribute("gen_ai.output.messages", str, "Only where capture is on.")
 
 ATTRIBUTES: Final[dict[str, Attribute]] = {

@@ -82,7 +82,8 @@ def build_collector(run: Runner, work: Path) -> None:
     )
     run(
         tools / "builder", "--config", "builder.yaml", "--skip-get-modules", "--skip-compilation",
-        cwd=work, env=_go_env(),
+        # It makes a folder for its default output even where it is told another.
+        cwd=work, env=_go_env(TMPDIR=str(work)),
     )  # fmt: skip
     for lock in locks:
         shutil.copy(lock, sources)

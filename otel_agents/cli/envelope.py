@@ -49,7 +49,7 @@ def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
         as_json: Whether the command was asked for JSON.
 
     """
-    from otel_agents.cli.text import visible  # noqa: PLC0415 - only where something failed
+    from otel_agents.cli.text import visible  # only where something failed
 
     if as_json:
         sys.stdout.write(envelope(None, {"code": code, "message": message, "details": {}}) + "\n")

@@ -19,7 +19,7 @@ from otel_agents.errors import OtelAgentsError
 from otel_agents.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 # Each command is `command` in the module of its name.
 COMMANDS: Final = ("init", "status", "doctor", "demo")
@@ -35,41 +35,27 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         found = import_module(f"otel_agents.cli.{cmd_name}").command
-        return found if isinstance(found, click.Command) else _through_typer(cmd_name, found)
+        return found if isinstance(found, click.Command) else None
 
 
-def _through_typer(name: str, function: Callable[..., int]) -> click.Command:
-    """Return a command that is declared for Typer; it goes when none is declared so any more."""
-
-    @click.command(
-        name,
-        help=function.__doc__,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True},
-    )
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def command(arguments: tuple[str, ...]) -> int:
-        import typer  # noqa: PLC0415 - only where it is used
-
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name)(function)
-        made = typer.main.get_command(single)
-        code = made.main([*arguments], prog_name=f"otel-agents {name}", standalone_mode=False)
-        return code if isinstance(code, int) else OK
-
-    return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="otel-agents", message="%(prog)s %(version)s")
-def app() -> None:
-    r"""See what multi-agent programs do: runs, phases, agents, tokens and cost.
+@click.pass_context
+def app(context: click.Context) -> None:
+    """See what multi-agent programs do: runs, phases, agents, tokens and cost.
 
-    \b
     Every command takes --json and then prints {"data", "error", "meta"}.
+
     Exit codes: 0 fine, 1 what was asked about failed, 2 wrong usage or input,
     3 lost, cancelled or interrupted, 4 not found.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(MISUSED)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,9 +66,6 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except OtelAgentsError as error:
         return fail_with(error, as_json=as_json)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return MISUSED
     except click.UsageError as error:
         known = error.ctx.command_path if error.ctx is not None else "otel-agents"
         message = f"{error.format_message()} See `{known} --help`."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -39,15 +40,19 @@ class Screen:
             redirect_stderr=False,
         )  # fmt: skip
         self._last: RunReport | None = None
+        self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Self:
         """Turn to the other screen."""
+        # A process that is asked to end must turn back too, or the terminal is left unusable.
+        self._before = signal.signal(signal.SIGTERM, _interrupt)
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Turn back, and leave the last reading in full."""
         self._live.stop()
+        signal.signal(signal.SIGTERM, self._before)
         if self._last is not None:
             print_report(self._last)
 
@@ -68,3 +73,7 @@ class Screen:
             ascii_only=_ascii_only(self._console),
         )
         self._live.update(Group(*found), refresh=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -41,9 +41,8 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     help="Print a JSON envelope; with --watch one a line, at each change.",
 )  # fmt: skip
 def command(run_id: str | None, *, watch: bool, as_json: bool) -> int:
-    r"""Show a run: phases, agents, progress, tokens, cost, and what failed and why.
+    """Show a run: phases, agents, progress, tokens, cost, and what failed and why.
 
-    \b
     Exit codes: 0 running or succeeded, 1 failed, 3 cancelled, lost or interrupted,
     4 no such run or no workspace.
     """
@@ -54,7 +53,7 @@ def command(run_id: str | None, *, watch: bool, as_json: bool) -> int:
     runs = fold(follower.new())
     run = _chosen(runs, run_id, workspace)
     if watch:
-        from otel_agents.cli.watch import follow_run, output  # noqa: PLC0415 - only where watched
+        from otel_agents.cli.watch import follow_run, output  # only where watched
 
         gc.enable()
         read = follow_run(follower, runs, run, output(as_json=as_json))
@@ -63,7 +62,7 @@ def command(run_id: str | None, *, watch: bool, as_json: bool) -> int:
         if as_json:
             print_data(as_data(read))
         else:
-            from otel_agents.cli.screen import print_report  # noqa: PLC0415 - Rich takes its time
+            from otel_agents.cli.screen import print_report  # Rich takes its time
 
             print_report(read)
     return EXIT_CODES[read.status]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections import Counter
@@ -86,7 +85,7 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         """Print the last reading in full."""
         if self._last is not None:
-            from otel_agents.cli.screen import print_report  # noqa: PLC0415 - Rich, at the end
+            from otel_agents.cli.screen import print_report  # Rich, at the end
 
             sys.stdout.write("\n")
             sys.stdout.flush()
@@ -130,7 +129,7 @@ def output(*, as_json: bool) -> Output:
     if as_json:
         return JsonLines()
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
-        from otel_agents.cli.screen import Screen  # noqa: PLC0415 - Rich, only where it is drawn
+        from otel_agents.cli.screen import Screen  # Rich, only where it is drawn
 
         return Screen()
     return Lines()
@@ -140,10 +139,9 @@ def follow_run(follower: Follower, runs: Runs, run: RunState, shown: Output) -> 
     """Show a run until it is over; return the last reading.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was typed, or the process was asked to end.
+        KeyboardInterrupt: Ctrl-C was typed.
 
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the terminal is left as it was found
     known = history(runs, run)
     over_since: float | None = None
     with shown:
@@ -169,7 +167,3 @@ def _wait(follower: Follower, runs: Runs, run: RunState, shown: Output) -> None:
         time.sleep(_POLL_SECONDS)
         for each in follower.new():
             runs.apply(each)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

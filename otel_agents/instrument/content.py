@@ -6,25 +6,38 @@ from typing import Any, Final
 
 import msgspec
 
-from otel_agents.values import CUT, cut, redact
+from otel_agents.values import cut, redact
 
 MAX_CONTENT: Final = 65_536  # characters of one attribute
+# A secret at the end of what is kept is recognised by what follows.
+_MARGIN: Final = 4_096
+
+
+def _plain(item: Any) -> Any:
+    """Return the fields of a value that has no JSON form of its own; else name it by its class."""
+    fields = getattr(item, "__dict__", None)
+    if hasattr(type(item), "__pydantic_serializer__") and isinstance(fields, dict):
+        return fields
+    return f"<{type(item).__qualname__}>"
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
-        return msgspec.json.encode(
-            value, enc_hook=lambda item: f"<{type(item).__qualname__}>"
-        ).decode()
+        return msgspec.json.encode(value, enc_hook=_plain).decode()
     except (TypeError, ValueError, RecursionError):
         return f"<{type(value).__qualname__}>"
 
 
+def _bounded(text: str) -> str:
+    """Return text without secrets, cut and marked where it is too long."""
+    return cut(str(redact("", text[: MAX_CONTENT + _MARGIN])), MAX_CONTENT)
+
+
 def tool_text(value: Any) -> str:
     """Return a tool's arguments or result as bounded, redacted text."""
-    return str(redact("", cut(_text(value), MAX_CONTENT)))
+    return _bounded(_text(value))
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -38,10 +51,19 @@ def _part(part: Any) -> dict[str, Any]:
         return {
             "type": "tool_call_response", "id": part.tool_call_id, "response": _text(part.content),
         }  # fmt: skip
-    return {
-        "type": "reasoning" if kind == "thinking" else "text",
-        "content": _text(getattr(part, "content", "")),
-    }
+    content = getattr(part, "content", "")
+    if isinstance(content, list | tuple):
+        content = "\n".join(map(_item, content))
+    return {"type": "reasoning" if kind == "thinking" else "text", "content": _text(content)}
+
+
+def _item(item: Any) -> str:
+    """Return one item of a prompt: its text, or what kind of file it is."""
+    media = getattr(item, "media_type", None) if not isinstance(item, str) else None
+    if media is None:
+        return _text(item)
+    data = getattr(item, "data", b"")
+    return f"<{media}, {len(data)} bytes>" if isinstance(data, bytes) else f"<{media}>"
 
 
 _ROLES: Final = {"system-prompt": "system", "tool-return": "tool", "retry-prompt": "tool"}
@@ -62,9 +84,19 @@ def input_messages(messages: Any) -> str:
     while len(text) > MAX_CONTENT and len(found) > 1:
         del found[0]
         text = _text(found)
-    return str(redact("", text if len(text) <= MAX_CONTENT else cut(text, MAX_CONTENT - len(CUT))))
+    return _bounded(text)
 
 
 def output_messages(parts: Any) -> str:
     """Return an answer's parts as JSON: one message of the assistant."""
     return tool_text([{"role": "assistant", "parts": [_part(part) for part in parts]}])
+
+
+def system_instructions(messages: Any, parameters: Any) -> str:
+    """Return the instructions of a request as JSON, "" where there are none."""
+    parts = getattr(parameters, "instruction_parts", None)
+    texts = [part.content for part in parts or ()]
+    if not texts:
+        given = [getattr(message, "instructions", None) for message in messages]
+        texts = [text for text in given if text][-1:]
+    return tool_text([{"type": "text", "content": text} for text in texts]) if texts else ""

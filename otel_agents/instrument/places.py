@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import os
+import re
 import sys
 import types
 from importlib.machinery import PathFinder
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from otel_agents.templates import Receiver
 
-_ABSENT: Final = object()
+_STARTED: Final = re.compile(r"""^if\s+__name__\s*==\s*["']__main__["']""", re.MULTILINE)
 _PROPERTIES: Final = (property, functools.cached_property, types.GetSetDescriptorType)
 
 
@@ -140,7 +141,7 @@ def _look_up(holder: Any, name: str, walked: str) -> tuple[Any, bool]:
 
 def meant(word: str, known: Sequence[str]) -> str:
     """Return the end of a sentence on a word that is not known: which one may be meant."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
+    from difflib import get_close_matches
 
     near = get_close_matches(word, known, 1)
     return f'; did you mean "{near[0]}"?' if near else ""
@@ -164,6 +165,15 @@ def is_program(module: str) -> bool:
         return module in {*asked[1:], *(f"{name}.__main__" for name in asked[1:])}
     origin = _walk(module)[1]
     return origin is not None and os.path.realpath(origin) == _script()
+
+
+def is_also_program(module: str) -> bool:
+    """Say whether an imported module is written to be started by itself as well."""
+    try:
+        loader = sys.modules[module].__spec__.loader  # type: ignore[union-attr]
+        return _STARTED.search(loader.get_source(module)) is not None  # type: ignore[union-attr]
+    except Exception:  # noqa: BLE001 - a module of any kind, from any loader
+        return False
 
 
 def _walk(module: str) -> tuple[str, str | None]:

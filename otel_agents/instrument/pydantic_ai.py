@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from otel_agents.instrument import pydantic_ai_agents as agents
@@ -34,9 +35,9 @@ def install(seams: Seams) -> None:
 
     Raises ImportError or AttributeError where that version has no such seam.
     """
-    from pydantic_ai import Agent  # noqa: PLC0415 - only where it is imported
-    from pydantic_ai._run_context import get_current_run_context  # noqa: PLC0415
-    from pydantic_ai.models import Model  # noqa: PLC0415
+    from pydantic_ai import Agent  # only where it is imported
+    from pydantic_ai._run_context import get_current_run_context
+    from pydantic_ai.models import Model
 
     agents.current_run = get_current_run_context
     seams.replace(Agent, "iter", agents.iter_)
@@ -45,30 +46,30 @@ def install(seams: Seams) -> None:
         _install_model(seams, cls)
     seams.each_new_subclass(Model, functools.partial(_install_model, seams))
     with contextlib.suppress(ImportError, AttributeError):
-        from pydantic_ai.agent import AgentRealtime  # noqa: PLC0415 - since 2.30
+        from pydantic_ai.agent import AgentRealtime  # since 2.30
 
         seams.replace(AgentRealtime, "session", realtime.session)
 
 
 def _tool_manager() -> ModuleType:
     try:
-        from pydantic_ai import tool_manager  # noqa: PLC0415 - public since 1.107
+        return import_module("pydantic_ai.tool_manager")  # since 1.107
     except ImportError:
-        from pydantic_ai import _tool_manager as tool_manager  # noqa: PLC0415
-    return tool_manager
+        return import_module("pydantic_ai._tool_manager")
 
 
 def _subclasses(cls: type) -> list[type]:
-    found = []
-    for child in cls.__subclasses__():
+    found: list[type] = []
+    children: list[type] = cls.__subclasses__()
+    for child in children:
         found += [child, *_subclasses(child)]
     return found
 
 
 def _install_model(seams: Seams, cls: type) -> None:
     """Wrap what a model class defines itself. Those that only pass a call on are left alone."""
-    from pydantic_ai.models.fallback import FallbackModel  # noqa: PLC0415
-    from pydantic_ai.models.wrapper import WrapperModel  # noqa: PLC0415
+    from pydantic_ai.models.fallback import FallbackModel
+    from pydantic_ai.models.wrapper import WrapperModel
 
     if issubclass(cls, (FallbackModel, WrapperModel)):
         return

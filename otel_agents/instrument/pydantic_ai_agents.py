@@ -14,6 +14,7 @@ from otel_agents.boundary import caught
 from otel_agents.context import current_frame
 from otel_agents.model_call import settle
 from otel_agents.scope import Scope
+from otel_agents.values import plain
 from otel_agents.vocabulary import AGENT_TOOLS, CONVERSATION_ID, KINDS, PROVIDER, REQUEST_MODEL
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class AgentScope(Scope):
 
     @property
     def history(self) -> list[Any]:
-        """The run's messages so far, as pydantic-ai keeps them: not yet put into a model's words."""
+        """The run's messages so far, as pydantic-ai keeps them: not put into a model's words."""
         return [] if self.run is None else self.run.ctx.state.message_history
 
 
@@ -139,7 +140,9 @@ class _AgentContext:
         try:
             suppressed = await self._inner.__aexit__(kind, error, traceback)
         except BaseException as raised:
-            _end_agent(scope, raised)
+            # A block that its consumer left cannot always be closed cleanly: in another task than
+            # the one that entered it, pydantic-ai fails. It was left all the same.
+            _end_agent(scope, error if isinstance(error, GeneratorExit) else raised)
             raise
         if error is None and _left_early(scope):
             _end_agent(scope, GeneratorExit())
@@ -164,7 +167,7 @@ def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
         scope = AgentScope(
             AGENT,
             name if isinstance(name, str) else None,
-            attributes={**_asked(agent, given), **_tools(agent)},
+            known={**_asked(agent, given), **_tools(agent)},
         )
         scope.start()
         scope.attach()
@@ -213,7 +216,7 @@ def _end_agent(scope: AgentScope | None, error: BaseException | None) -> None:
 
 def provider_of(model: Any) -> str:
     """Return a model's provider in the conventions' words; "" where it does not say."""
-    system = getattr(model, "system", None)
+    system: object = getattr(model, "system", None)
     return _PROVIDERS.get(system, system) if isinstance(system, str) else ""
 
 
@@ -222,8 +225,8 @@ def model_and_provider(model: Any) -> tuple[str, str]:
     if isinstance(model, str):
         provider, _, name = model.rpartition(":")
         return name, _PROVIDERS.get(provider, provider)
-    name = getattr(model, "model_name", None)
-    return name if isinstance(name, str) else "", provider_of(model)
+    given: object = getattr(model, "model_name", None)
+    return given if isinstance(given, str) else "", provider_of(model)
 
 
 def _asked(agent: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -252,4 +255,4 @@ def _tools(agent: Any) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("agent tools", error)
         return {}
-    return {AGENT_TOOLS.key: names} if names else {}
+    return {AGENT_TOOLS.key: plain(names)} if names else {}

@@ -24,6 +24,7 @@ from otel_agents.vocabulary import (
     KINDS,
     NAMESPACE,
     OUTPUT_MESSAGES,
+    PROVIDER,
     REQUEST_STREAM,
     SYSTEM_INSTRUCTIONS,
 )
@@ -56,12 +57,11 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
             # A model that asks another model is one call: the outer one sees all the usage.
             return None
         name, provider = agents.model_and_provider(model)
-        call = ModelCall(
-            _MODEL,
-            name or None,
-            attributes={REQUEST_STREAM.key: True} if stream else None,
-            fields={"provider": provider} if provider else {},
-        )
+        known: dict[str, Any] = {PROVIDER.key: provider} if provider else {}
+        if stream:
+            known[REQUEST_STREAM.key] = True
+        call = ModelCall(_MODEL, name or None, known=known)
+        call.provider = provider
         call.covered_by = _covering()
         context = agents.context_of(agents.current_run())
         call.continues = getattr(messages[-1], "state", None) == "suspended" if messages else False
@@ -151,19 +151,21 @@ def _since(usage: Usage, answer: Any, messages: Any) -> Usage:
     A provider that works on an answer in the background is asked for it until it is there. Each
     time it tells the whole bill, and there is none as long as it has not begun.
     """
-    before = messages[-1] if messages else None
-    same = getattr(before, "provider_response_id", None)
-    if getattr(before, "state", None) == "suspended" and same is not None:
-        if same == getattr(answer, "provider_response_id", None):
-            counted = from_pydantic_ai(before.usage)
-            names = [name for name in Usage.__struct_fields__ if name != "complete"]
-            usage = replace(
-                usage,
-                **{name: max(0, getattr(usage, name) - getattr(counted, name)) for name in names},
-            )
+    before: Any = messages[-1] if messages else None
+    if getattr(before, "state", None) == "suspended":
+        job = before.provider_response_id
+        if job is not None and job == getattr(answer, "provider_response_id", None):
+            usage = beyond(usage, from_pydantic_ai(before.usage))
     if getattr(answer, "state", None) == "suspended" and not usage.total_tokens:
         usage = replace(usage, complete=True)
     return usage
+
+
+def beyond(usage: Usage, counted: Usage) -> Usage:
+    """Return what a total says beyond an earlier one."""
+    names = [name for name in Usage.__struct_fields__ if name != "complete"]
+    more = {name: max(0, getattr(usage, name) - getattr(counted, name)) for name in names}
+    return replace(usage, **more)
 
 
 def _keep_answer(call: ModelCall, answer: Any) -> None:
@@ -192,26 +194,29 @@ def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[1] if len(args) > 1 else kwargs.get("model_request_parameters")
 
 
+async def _ask(call: ModelCall, ask: Callable[[], Awaitable[Any]], messages: Any) -> Any:
+    call.attach()
+    try:
+        response = await ask()
+    except BaseException as error:
+        call.detach()
+        _fail(call, error)
+        raise
+    call.detach()
+    _take_answer(call, response, messages)
+    _keep_answer(call, response)
+    call.end()
+    return response
+
+
 def request(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Wrap `Model.request`."""
 
     @functools.wraps(original)
     async def request(self: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
         call = _open_call(self, messages, _parameters(args, kwargs), stream=False)
-        if call is None:
-            return await original(self, messages, *args, **kwargs)
-        call.attach()
-        try:
-            response = await original(self, messages, *args, **kwargs)
-        except BaseException as error:
-            call.detach()
-            _fail(call, error)
-            raise
-        call.detach()
-        _take_answer(call, response, messages)
-        _keep_answer(call, response)
-        call.end()
-        return response
+        ask = functools.partial(original, self, messages, *args, **kwargs)
+        return await ask() if call is None else await _ask(call, ask, messages)
 
     return request
 
@@ -223,20 +228,8 @@ def compact_messages(original: Callable[..., Awaitable[Any]]) -> Callable[..., A
     async def compact_messages(self: Any, request_context: Any, *args: Any, **kwargs: Any) -> Any:
         messages = getattr(request_context, "messages", None)
         call = _open_call(self, messages, None, stream=False)
-        if call is None:
-            return await original(self, request_context, *args, **kwargs)
-        call.attach()
-        try:
-            response = await original(self, request_context, *args, **kwargs)
-        except BaseException as error:
-            call.detach()
-            _fail(call, error)
-            raise
-        call.detach()
-        _take_answer(call, response, messages)
-        _keep_answer(call, response)
-        call.end()
-        return response
+        ask = functools.partial(original, self, request_context, *args, **kwargs)
+        return await ask() if call is None else await _ask(call, ask, messages)
 
     return compact_messages
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from otel_agents.boundary import caught
 from otel_agents.instrument.pydantic_ai_agents import AGENT, model_and_provider, watching
+from otel_agents.instrument.pydantic_ai_models import beyond
 from otel_agents.model_call import ModelCall
 from otel_agents.scope import Scope
-from otel_agents.usage import from_pydantic_ai
+from otel_agents.usage import Usage, from_pydantic_ai
 from otel_agents.vocabulary import KINDS, PROVIDER, REQUEST_MODEL
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def session(original: Callable[..., Any]) -> Callable[..., Any]:
 class _SessionContext:
     """What `session` returns: its own context manager inside the scopes of agent and call."""
 
-    __slots__ = ("_call", "_inner", "_scope", "_session", "_source")
+    __slots__ = ("_before", "_call", "_inner", "_scope", "_session", "_source")
 
     def __init__(self, inner: Any, source: Any) -> None:
         self._inner = inner
@@ -39,15 +40,17 @@ class _SessionContext:
         self._scope: Scope | None = None
         self._call: ModelCall | None = None
         self._session: Any = None
+        self._before: Usage | None = None
 
     async def __aenter__(self) -> Any:
         self._open()
         try:
-            self._session = await self._inner.__aenter__()
+            session = self._session = await self._inner.__aenter__()
         except BaseException as error:
             self._end(error)
             raise
-        return self._session
+        self._before = _used(session)
+        return session
 
     async def __aexit__(
         self,
@@ -87,14 +90,24 @@ class _SessionContext:
         if scope is not None:
             scope.detach()
         if call is not None:
-            try:
-                if self._session is not None:
-                    # What the session's own responses used: `usage` can begin with a total that
-                    # was carried in, and agents that a tool runs add theirs to it.
-                    used = getattr(self._session, "_span_usage", None) or self._session.usage
-                    call.answered(from_pydantic_ai(used))
-            except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
-                caught("realtime usage", failure)
+            used = _used(self._session)
+            if used is not None and self._before is not None:
+                call.answered(beyond(used, self._before))
             call.end(error)
         if scope is not None:
             scope.end(error)
+
+
+def _used(session: Any) -> Usage | None:
+    """Return what a session's own responses used so far.
+
+    Before 2.68 it tells only a total, which agents that its tools run can share.
+    """
+    if session is None:
+        return None
+    try:
+        own = getattr(session, "_span_usage", None)
+        return from_pydantic_ai(session.usage if own is None else own)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("realtime usage", error)
+        return None

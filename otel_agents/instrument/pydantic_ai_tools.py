@@ -9,6 +9,7 @@ from otel_agents.boundary import caught
 from otel_agents.instrument.content import tool_text
 from otel_agents.instrument.pydantic_ai_agents import context_of, watching
 from otel_agents.scope import Scope
+from otel_agents.values import plain
 from otel_agents.vocabulary import (
     KINDS,
     TOOL_ARGUMENTS,
@@ -66,7 +67,7 @@ def _open_tool(rt: Runtime, validated: Any) -> Scope | None:
         scope = Scope(
             _TOOL,
             call.tool_name if tool is not None else None,
-            attributes={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: call.tool_call_id},
+            known={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: plain(call.tool_call_id)},
         )
         scope.start(context_of(validated.ctx))
         if rt.capture:

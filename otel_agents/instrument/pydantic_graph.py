@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
@@ -68,6 +67,8 @@ class PydanticGraph:
         """Return how pydantic-graph stands, as `Targets.report` does."""
         if "pydantic_graph" not in sys.modules:
             return [("pydantic-graph", "waiting", "pydantic-graph has not been imported.")]
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             name = f"pydantic-graph {version('pydantic-graph')}"
         except PackageNotFoundError:

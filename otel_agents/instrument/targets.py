@@ -22,11 +22,18 @@ from otel_agents import runtime, templates
 from otel_agents.boundary import boundary, caught
 from otel_agents.drive import drive
 from otel_agents.errors import SettingsError
-from otel_agents.instrument.places import Place, is_program, locate, meant, missing_part
+from otel_agents.instrument.places import (
+    Place,
+    is_also_program,
+    is_program,
+    locate,
+    meant,
+    missing_part,
+)
 from otel_agents.instrument.wrapper import Wrapper
 from otel_agents.scope import Scope
 from otel_agents.templates import Arguments, Template
-from otel_agents.values import coerce
+from otel_agents.values import coerce, plain
 from otel_agents.vocabulary import ANY_FIELDS, KINDS, Kind
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 State = Literal["applied", "waiting", "failed"]
 
 _TARGET: Final = re.compile(r"(?P<module>[\w.]+):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
+_SCALARS: Final = frozenset({str, bool, int, float, type(None)})
 # A model call needs its usage, which no template gives: `otel_agents.model` takes it.
 SCOPES: Final[dict[str, Kind]] = {name: kind for name, kind in KINDS.items() if name != "model"}
 
@@ -89,6 +97,11 @@ class Targets:
         found: list[tuple[Wrap, State, str]] = []
         for plan in self._plans:
             state, sentences = plan.state()
+            if state == "applied" and is_also_program(plan.module):
+                limit = (
+                    f"Where {plan.module} is the program itself, it is not imported, nor wrapped."
+                )
+                sentences = [*sentences, limit]
             found.append((plan.wrap, state, " ".join(sentences)))
         return found
 
@@ -360,7 +373,7 @@ class Around:
             if self._bound_to is not None:
                 instance = self._bound_to
             values = self._arguments.of(instance, args, kwargs)
-        name = None if self._name is None else coerce(self._name.render(values), str)
+        name = None if self._name is None else coerce(_plain(self._name.render(values)), str)
         scope = Scope(
             self._kind,
             name or self._default,
@@ -373,7 +386,7 @@ class Around:
         """Set what only the result tells, before the scope ends."""
         values = {**values, templates.RESULT: result}
         for slot in self._late:
-            value = slot.template.render(values)
+            value = _plain(slot.template.render(values))
             if value is None:
                 continue
             if slot.is_field:
@@ -385,10 +398,20 @@ class Around:
 def _rendered(slots: list[tuple[str, Template]], values: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, template in slots:
-        value = template.render(values)
+        value = _plain(template.render(values))
         if value is not None:
             found[key] = value
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value made safe to keep, or None: an object may raise at being looked at."""
+    if type(value) in _SCALARS:
+        return value
+    try:
+        return plain(value)
+    except Exception:  # noqa: BLE001 - the host's object, not our failure
+        return None
 
 
 def _default_name(kind: Kind, path: str) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import types
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -20,6 +19,13 @@ if TYPE_CHECKING:
 else:  # generic since wrapt 2
     _Bound = wrapt.BoundFunctionWrapper
     _Unbound = wrapt.FunctionWrapper
+
+
+def _by_name(target: str) -> tuple[Any, ...]:
+    """Return how a function is pickled: by a name that any program can resolve, also without us."""
+    from pkgutil import resolve_name  # rarely needed, and a millisecond to import
+
+    return resolve_name, (target,)
 
 
 class BoundWrapper(_Bound):
@@ -39,7 +45,7 @@ class BoundWrapper(_Bound):
         """Pickle as what it wraps would: a method by its object and name, a function by name."""
         instance = getattr(self.__wrapped__, "__self__", None)
         if instance is None:
-            return resolve_name, (self._self_where(),)
+            return _by_name(self._self_where())
         return getattr, (instance, self._self_where().rpartition(".")[2])
 
     def __copy__(self) -> Any:
@@ -73,7 +79,7 @@ class Wrapper(_Unbound):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle a function by its name, and any other callable as itself."""
         if isinstance(self.__wrapped__, types.FunctionType):
-            return resolve_name, (self._self_target,)
+            return _by_name(self._self_target)
         return self.__wrapped__.__reduce_ex__(protocol)
 
     def __copy__(self) -> Any:

@@ -26,16 +26,16 @@ _MOST: Final = 0.99  # a guess never says that all is done: the run's end does
 class History(NamedTuple):
     """What earlier runs of a workflow took.
 
-    `seconds` is the mean duration of a run, `weights` the mean seconds of a step by its name,
-    `work` the mean sum of weights a run, `steps` the kind of scope that is counted as a step.
+    `seconds` is the mean duration of a run, `steps` the kind of scope that is counted as a step.
+    By the name of a step, `weights` is the mean seconds of one and `work` those of all in a run.
     `phases` are those of the most recent run, in order. `reported` says that these runs reported
     their share done: then no guess is made for the next one, which will report it too.
     """
 
     seconds: float | None = None
-    work: float = 0.0
-    weights: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
     steps: str = "phase"
+    weights: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
+    work: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
     phases: tuple[str, ...] = ()
     reported: bool = False
 
@@ -54,15 +54,14 @@ def history(runs: Runs, run: RunState) -> History:
     for each in recent:
         for scope in each.of_kind(kind):
             seconds.setdefault(_step(scope), []).append(scope.seconds or 0.0)
-    # fsum: a plain sum depends on the order the signals came in.
-    weights = {name: fsum(found) / len(found) for name, found in seconds.items()}
     last = sorted(recent[-1].of_kind("phase"), key=lambda scope: (scope.started, scope.key))
     spans = [main.seconds or 0.0 for each in recent if (main := each.main) is not None]
     return History(
         seconds=fsum(spans) / len(spans),
-        work=fsum(each for found in seconds.values() for each in found) / len(recent),
-        weights=weights,
         steps=kind,
+        # fsum: a plain sum depends on the order the signals came in.
+        weights={name: fsum(found) / len(found) for name, found in seconds.items()},
+        work={name: fsum(found) / len(recent) for name, found in seconds.items()},
         phases=tuple(dict.fromkeys(_step(scope) for scope in last)),
         reported=any(_reported(each) is not None for each in recent),
     )
@@ -95,19 +94,26 @@ def _reported(run: RunState) -> tuple[float, int] | None:
 
 
 def _worked(run: RunState, history: History) -> tuple[float, int] | None:
-    """Return the share of the usual work that is behind the run and since when, or None."""
-    if history.reported or history.work <= 0:
+    """Return the share of the usual work that is behind the run and since when, or None.
+
+    A phase that is passed more often than usual is worth no more than usual: what it took is not
+    the work of the phases that are still to come.
+    """
+    whole = fsum(history.work.values())
+    if history.reported or whole <= 0:
         return None
-    done, since = [], run.started
+    done: dict[str, list[float]] = {}
+    since = run.started
     for scope in run.of_kind(history.steps):
-        share, at = (0.0, 0) if scope.best is None else (scope.best[0], -scope.best[1])
+        name = _step(scope)
+        part, at = (0.0, 0) if scope.best is None else (scope.best[0], -scope.best[1])
         if scope.end is not None:
-            share, at = 1.0, scope.end.time
-        weight = history.weights.get(_step(scope), 0.0) * share
-        if weight:
-            done.append(weight)
+            part, at = 1.0, scope.end.time
+        if part and name in history.weights:
+            done.setdefault(name, []).append(history.weights[name] * part)
             since = max(since, at)
-    return min(_MOST, fsum(done) / history.work), since
+    worth = fsum(min(fsum(found), history.work[name]) for name, found in done.items())
+    return min(_MOST, worth / whole), since
 
 
 def share(run: RunState, history: History = NO_HISTORY) -> float | None:

@@ -135,7 +135,11 @@ class Scope:
         """What the scope itself used, without those inside it: what its end says, or so far."""
         for signal in (self.end, self.told):
             if signal is not None and (signal.usage is not None or signal.cost is not None):
-                return Spent(signal.usage or NOTHING, signal.cost, signal.unpriced_tokens)
+                usage, unpriced = signal.usage or NOTHING, signal.unpriced_tokens
+                if signal.cost is None and not unpriced:
+                    # Nobody looked a price up. A sum that passed over it would be too small.
+                    unpriced = usage.total_tokens
+                return Spent(usage, signal.cost, unpriced)
         return _NOTHING_SPENT
 
     def attribute(self, key: str) -> Any:

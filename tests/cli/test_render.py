@@ -1,5 +1,7 @@
 """How a run is drawn: at any width and height, with a word for every sign."""
 
+# ruff: noqa: RUF001 - the signs are what is drawn
+
 from __future__ import annotations
 
 from typing import Any
@@ -30,13 +32,11 @@ def busy() -> Story:
         },
     )  # fmt: skip
     for number in (1, 2):
-        where = {"iteration": number, "phase": "build"}
+        where, planner = {"iteration": number, "phase": "build"}, f"planner{number}"
         story.start("iteration", f"i{number}", iteration=number)
         story.start("phase", f"p{number}", "plan", iteration=number)
-        story.start(
-            "agent", f"planner{number}", "planner", model="m-large", **where | {"phase": "plan"}
-        )
-        story.wait(5).end(f"planner{number}", usage=tokens(1200), cost=0.012).end(f"p{number}")
+        story.start("agent", planner, "planner", model="m-large", **where | {"phase": "plan"})
+        story.wait(5).end(planner, usage=tokens(1200), cost=0.012).end(f"p{number}")
         story.start("phase", f"b{number}", "build", iteration=number)
         writers = [f"writer{number}{letter}" for letter in "abc"]
         for writer in writers:
@@ -77,7 +77,7 @@ def test_a_wide_terminal() -> None:
     assert drawn(found, 100, story.now) == snapshot("""\
 
 shop  ◆ waiting                                                                            run run-2
-█████████████████████████████░  99%  33s so far  updated 3s ago
+█████████████████████░░░░░░░░░  70%  33s so far  updated 3s ago
 iteration 2 of at most 3
 goal  Sell all that is in stock
 

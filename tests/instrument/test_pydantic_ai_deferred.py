@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from genai_prices import calc_price
@@ -184,7 +185,8 @@ def test_an_agent_that_batches_its_requests_is_billed_once(captured: Captured) -
     """`BatchModelRequests` sends an agent's requests by the batch API; the agent owns the call."""
 
     async def main() -> None:
-        async with BatchModelRequests(max_requests=1) as batching:
+        soon = timedelta(milliseconds=1)
+        async with BatchModelRequests(max_requests=1, poll_interval=soon) as batching:
             await Agent(Mill(), name="frugal", capabilities=[batching]).run("hi")
 
     asyncio.run(main())

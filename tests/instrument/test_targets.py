@@ -317,7 +317,28 @@ def test_a_wrapped_function_can_be_pickled_copied_and_held(install: Any) -> None
         assert again(module.Base.run)(module.Base(), "o") == "base o"
         assert again(one.check).__self__.name == "x"
         assert again({"callback": module.register})["callback"](3) == 3
+    assert b"otel" not in pickle.dumps([module.register, module.Base.run, one.check])
     assert weakref.WeakMethod(one.check)()("o") == "o"  # type: ignore[misc]
+
+
+def test_a_called_object_is_copied_as_itself(install: Any) -> None:
+    """An object that is called keeps its own way of being copied and pickled."""
+    install(wrap("stamp"), wrap("Pipeline.stamped"))
+    module = pipeline()
+    for again in (lambda what: pickle.loads(pickle.dumps(what)), copy.copy, copy.deepcopy):  # noqa: S301
+        other = again(module.stamp)
+        assert type(other) is module.Stamp
+        assert other("o") == "o, paid"
+
+
+def test_an_object_that_a_class_holds_is_called_without_self(spans: Any, install: Any) -> None:
+    """An attribute of a class that is no function gets no object; what cannot be called is said."""
+    targets = install(wrap("Pipeline.stamped", name="{order}"), wrap("Pipeline.limits"))
+
+    assert pipeline().Pipeline().stamped("o") == "o, paid"
+    assert names(spans) == ["phase o"]
+    said = "[[wrap]] 1: Pipeline.limits is a dict, which cannot be called."
+    assert states(targets)[1] == ("failed", said)
 
 
 def test_a_weakly_held_method_is_still_a_scope(spans: Any, install: Any) -> None:
@@ -583,6 +604,28 @@ def test_a_function_of_another_module_says_where_it_is(spans: Any, install: Any)
             ),
         )
     ]
+
+
+def test_a_module_that_can_be_started_says_so(
+    install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` imports what the program may start with, so it names the difference."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = 'def main(): ...\n\nif __name__ == "__main__":\n    main()\n'
+    (tmp_path / "shop_app.py").write_text(source)
+    targets = install(wrap("main", module="shop_app"))
+    importlib.import_module("shop_app")
+
+    assert states(targets) == [
+        (
+            "applied",
+            (
+                "shop_app:main is wrapped as phase. Where shop_app is the program itself, it is "
+                "not imported, nor wrapped."
+            ),
+        )
+    ]
+    sys.modules.pop("shop_app")
 
 
 # ---------------------------------------------------------------------- the program is left alone

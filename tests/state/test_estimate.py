@@ -85,6 +85,17 @@ def test_a_guess_never_says_that_all_is_done() -> None:
     assert read(shop("earlier", EARLIER), story)["percent"] == 100.0
 
 
+def test_another_pass_of_a_phase_is_not_the_work_of_the_next_phase() -> None:
+    """A second iteration that was not usual leaves the review to be done."""
+    story = Story("now").start("run")
+    for number in (1, 2):
+        for phase in ("plan", "build"):
+            story.start("phase", f"{phase}{number}", phase, iteration=number).wait(10)
+            story.end(f"{phase}{number}")
+
+    assert read(shop("earlier", EARLIER), story)["percent"] == 70.0
+
+
 def test_a_run_that_did_not_succeed_stays_where_it_was() -> None:
     """Only success is all."""
     story = Story().start("run").progress("run", 1, 4).end("run", "cancellation")

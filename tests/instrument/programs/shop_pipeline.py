@@ -50,8 +50,25 @@ class Sealed(metaclass=Closed):
         """Do nothing."""
 
 
+class Stamp:
+    """An object that is called."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, order: str) -> str:
+        """Return the order with a stamp on it."""
+        return f"{order}, {self.text}"
+
+
+stamp = Stamp("paid")
+
+
 class Pipeline:
     """Steps of all kinds."""
+
+    stamped = Stamp("paid")
+    limits = {"most": LIMIT}  # noqa: RUF012 - the shape is what matters
 
     def __init__(self, name: str = "books") -> None:
         self.name = name
