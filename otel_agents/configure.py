@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_agents import heartbeat, runtime, values, workspace
+from otel_agents import heartbeat, runtime, values
 from otel_agents.boundary import boundary, caught
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
@@ -68,7 +68,9 @@ def build(settings: Settings | None = None) -> Runtime:
 
 
 def _sinks(settings: Settings) -> list[Sink]:
-    home = workspace.find()
+    from otel_agents.settings import workspace_of
+
+    home = workspace_of(settings)
     urls: list[str] = []
     if settings.sinks is not None:
         urls = list(settings.sinks)

@@ -11,15 +11,17 @@ import logging
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_agents import workspace
 from otel_agents.configure import sdk_disabled, settings_now
 from otel_agents.instrument import pydantic_ai
+from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
 from otel_agents.instrument.targets import Targets
+from otel_agents.settings import workspace_of
 from otel_agents.sinks import make_sink
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def _settings(settings: Settings) -> Iterator[Check]:
     yield Check("settings", ok=True, detail=settings.file or "no settings file: defaults")
     for problem in settings.problems:
         yield Check("settings", ok=False, detail=problem, fix="correct it as the sentence says")
-    home = workspace.find()
+    home = workspace_of(settings)
     yield Check(
         "workspace",
         ok=True,
@@ -145,6 +147,20 @@ def _instrumentation(_settings: Settings) -> Iterator[Check]:
     finally:
         seams.restore()
     yield Check("pydantic-ai", ok=True, detail=f"{number} is instrumented: agents, models, tools")
+    yield from _graphs()
+
+
+def _graphs() -> Iterator[Check]:
+    if find_spec("pydantic_graph") is None:
+        return
+    import_module("pydantic_graph")
+    graphs = PydanticGraph()
+    graphs.install()
+    try:
+        for name, state, sentence in graphs.report():
+            yield Check(name, ok=state == "applied", detail=sentence)
+    finally:
+        graphs.uninstall()
 
 
 def _version_of(name: str) -> str | None:
@@ -162,8 +178,6 @@ def _declared(name: str) -> str:
 
 
 def _targets(settings: Settings) -> Iterator[Check]:
-    from importlib import import_module
-
     errors = {}
     for module in dict.fromkeys(wrap.target.partition(":")[0] for wrap in settings.wraps):
         if module in {"", "__main__"}:
@@ -192,7 +206,7 @@ def _targets(settings: Settings) -> Iterator[Check]:
 
 
 def _sinks(settings: Settings) -> Iterator[Check]:
-    home = workspace.find()
+    home = workspace_of(settings)
     for url in settings.sinks or ():
         try:
             make_sink(url, home).close()

@@ -6,8 +6,10 @@ there the consumer's own code runs, and what it starts is not part of the genera
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from otel_agents.boundary import caught
@@ -61,14 +63,34 @@ def drive(
 
 
 def _follow(scope: Scope, result: Any, finish: Finish | None) -> Any:
-    if inspect.iscoroutine(result):
+    # By `type`, not `isinstance`: a result of the host's can be a proxy that raises when looked at.
+    kind = type(result)
+    if kind is CoroutineType:
         return _await_in(scope, result, finish)
-    if inspect.isgenerator(result):
+    if kind is GeneratorType:
         return _step(scope, result, finish)
-    if inspect.isasyncgen(result):
+    if kind is AsyncGeneratorType:
         return _step_async(scope, result, finish)
+    if hasattr(kind, "_asyncio_future_blocking"):
+        return _when_done(scope, result, finish)
     _done(scope, result, finish)
     return result
+
+
+def _when_done(scope: Scope, future: Any, finish: Finish | None) -> Any:
+    """Let a scope last as long as the task or future that its function returned."""
+
+    def end(done: Any) -> None:
+        if done.cancelled():
+            scope.end(asyncio.CancelledError())
+        elif (error := done.exception()) is not None:
+            scope.end(error)
+        else:
+            _done(scope, done.result(), finish)
+
+    scope.begin()
+    future.add_done_callback(end)
+    return future
 
 
 def _done(scope: Scope, result: Any, finish: Finish | None) -> None:
@@ -169,16 +191,14 @@ async def _step_async(
 
 
 def decorate(function: _F, make: Callable[[], Scope]) -> _F:
-    """Return a function that runs in a scope of its own at every call.
+    """Return a function that runs in a scope of its own at every call, and passes for the old."""
+    from otel_agents.wrapper import Wrapper  # wrapt, which only programs that decorate load
 
-    wrapt's wrapper looks like the function in every way: to `inspect`, as a method, as a
-    classmethod or staticmethod.
-    """
-    import wrapt
+    plain = getattr(function, "__func__", function)
+    lazy = is_lazy(plain)
 
-    lazy = is_lazy(getattr(function, "__func__", function))
-
-    def wrapper(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+    def around(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
         return drive(make(), functools.partial(wrapped, *args, **kwargs), lazy=lazy)
 
-    return cast("_F", wrapt.FunctionWrapper(function, wrapper))
+    where = f"{plain.__module__}:{plain.__qualname__}"
+    return cast("_F", Wrapper(function, around, where, None))

@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
 from otel_agents import configure, runtime
 from otel_agents.boundary import boundary, caught
 from otel_agents.instrument import concurrency
+from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
 from otel_agents.instrument.targets import Targets
 from otel_agents.logs import stamp
@@ -32,6 +33,7 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     seams: Seams
     targets: Targets
+    graphs: PydanticGraph
     failed: dict[str, str]
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -41,6 +43,7 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _instrument(self, **_kwargs: Any) -> None:
         self.seams = Seams()
         self.failed = {}
+        self.graphs = PydanticGraph()
         if configure.sdk_disabled():
             self.targets = Targets(())
             return
@@ -53,10 +56,12 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._part("HTTP attempts", lambda: _when_imported(self, "httpx", _http))
         self._part("HTTP attempts", lambda: _when_imported(self, "httpx2", _http))
         self._part("pydantic-ai", lambda: _when_imported(self, "pydantic_ai", _pydantic_ai))
+        self._part("pydantic-graph", self.graphs.install)
         self._part("targets", self.targets.install)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         self.targets.uninstall()
+        self.graphs.uninstall()
         self.seams.restore()
         self.seams = Seams()
         before = runtime.put(None)

@@ -30,9 +30,10 @@ from otel_agents.failures import failure_of, outcome_of
 from otel_agents.location import locate
 from otel_agents.measures import labels_of, measure_conventions
 from otel_agents.metrics import labelled
-from otel_agents.signals import Failure, Ids, Signal, signal_id
+from otel_agents.signals import Failure, Ids
 from otel_agents.spans import put
 from otel_agents.tally import Tally, add
+from otel_agents.telling import told
 from otel_agents.usage import Usage
 from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
 from otel_agents.vocabulary import (
@@ -66,8 +67,6 @@ open_runs: Final[dict[str, Scope]] = {}
 # Called with a run when it opens.
 run_listeners: Final[list[Callable[[Scope], None]]] = []
 
-_HOST: Final = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
-
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=open_runs.clear)
 
@@ -94,7 +93,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known", "_late",
+        "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known",
+        "_late",
         "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
         "context", "frame", "id", "kind", "name", "own", "parent", "question",
         "scope_id", "span", "total",
@@ -355,7 +355,7 @@ class Scope:
             metrics.record(kind.duration, seconds, labels, self.context)
         self._measure(rt, seconds, failure)
         if kind.ends and rt.pipeline is not None:
-            self._emit("end", end, attributes, outcome, seconds, failure)
+            self._emit("end", end, attributes, result=outcome, duration=seconds, error=failure)
 
     def _finish(
         self,
@@ -375,43 +375,9 @@ class Scope:
         """Record what the conventions want of this kind, for other people's dashboards."""
         measure_conventions(self, rt, seconds, failure)
 
-    def _emit(
-        self,
-        edge: Edge,
-        when: int,
-        attributes: dict[str, Any],
-        result: str = "",
-        duration: float | None = None,
-        failure: Failure | None = None,
-    ) -> None:
-        rt = self._rt
-        if rt is None or rt.pipeline is None:
-            return
-        span = self.span.get_span_context()
-        own = self.own
-        rt.pipeline.emit(
-            Signal(
-                id=signal_id(),
-                kind=self.kind.name,
-                edge=edge,
-                time=when,
-                scope_id=self.scope_id,
-                parent_id=self.parent.scope_id if self.parent is not None else "",
-                name=self.name or "",
-                ids=self.frame.ids,
-                trace_id=f"{span.trace_id:032x}",
-                span_id=f"{span.span_id:016x}",
-                result=result,
-                duration=duration,
-                usage=None if own.empty else own.usage(),
-                cost=own.cost,
-                unpriced_tokens=own.unpriced,
-                error=failure,
-                attributes=attributes,
-                pid=self._pid,
-                host=_HOST,
-            )
-        )
+    def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
+        if self._rt is not None and self._rt.pipeline is not None:
+            self._rt.pipeline.emit(told(self, edge, when, attributes, **ended))
 
     # ------------------------------------------------------------------ while it is open
 
@@ -480,7 +446,7 @@ class Scope:
         scope: Scope | None = self
         while scope is not None:
             if scope._rt is not None:  # noqa: SLF001 - one class
-                if owner is None and scope.kind.ends:
+                if owner is None and scope.kind.ends and not scope._ended:  # noqa: SLF001
                     owner = scope
                 around.append(scope.total)
             scope = scope.parent
@@ -513,6 +479,6 @@ class Scope:
                 self.span.add_event(f"otelagents.{self.kind.name}", attributes)
             if self.kind.ended is not None:
                 rt.metrics.add(self.kind.ended, labels_of(self, self.kind.ended, outcome))
-            self._emit("end", time.time_ns(), attributes, outcome)
+            self._emit("end", time.time_ns(), attributes, result=outcome)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} record", error)

@@ -14,6 +14,7 @@ import msgspec
 
 from otel_agents import settings_file
 from otel_agents.values import REDACTED, SECRET_PATTERNS, redact
+from otel_agents.workspace import Workspace, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -475,3 +476,8 @@ def _meant(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence on an unknown word: the one that was meant, or all."""
     near = _near(word, known)
     return f'; did you mean "{near}"?' if near else f"; known are {', '.join(sorted(known))}"
+
+
+def workspace_of(settings: Settings) -> Workspace | None:
+    """Return the workspace in force: the one that `home` names, else the nearest upwards."""
+    return Workspace(Path(settings.home)) if settings.home else find()

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from otel_agents.boundary import caught
 from otel_agents.context import current_frame
 from otel_agents.model_call import ModelCall
-from otel_agents.vocabulary import INPUT_TOKENS, NAMESPACE
+from otel_agents.vocabulary import INPUT_TOKENS, NAMESPACE, SIGNAL
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -80,7 +80,7 @@ class StampLogs(LogRecordProcessor):
                 return
             record = log_record.log_record
             attributes = dict(record.attributes or {})
-            if f"{NAMESPACE}.signal.id" not in attributes:
+            if SIGNAL.key not in attributes:
                 for key, value in frame.stamp.items():
                     attributes.setdefault(key, value)
                 record.attributes = attributes

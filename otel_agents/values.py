@@ -26,7 +26,9 @@ REDACTED: Final = "[redacted]"
 _TEXT_TYPES: Final = (
     uuid.UUID, pathlib.PurePath, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta,
 )  # fmt: skip
-_SCALARS: Final = (str, bool, int, float)
+_TEXT_MODULES: Final = frozenset(
+    {"uuid", "pathlib", "pathlib._local", "decimal", "datetime", "_pydatetime"}
+)
 _MAX_INT: Final = 2**63 - 1
 
 # Values that are secrets by their shape, whoever sent them, and keys that name one.
@@ -39,7 +41,7 @@ SECRET_PATTERNS: Final = (
     r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     r"(?i:\bbearer\s+)[A-Za-z0-9._~+/-]{8,}=*",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
-    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
+    r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
 )
 SECRET_NAMES: Final = (
     "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "cookie",
@@ -47,7 +49,7 @@ SECRET_NAMES: Final = (
 )  # fmt: skip
 
 
-_SHORTEST_SECRET: Final = 9  # characters: `x://u:p@h`; many values are names, and shorter
+_SHORTEST_SECRET: Final = 9  # characters: `x://:p@hh`; many values are names, and shorter
 _MAX_KEYS: Final = 1000
 
 
@@ -55,7 +57,8 @@ def redactor(
     names: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
 ) -> Callable[[str, Any], Any]:
     """Return a function of (key, value) that hides secrets by the key's name and by their shape."""
-    shapes = re.compile("|".join((*SECRET_PATTERNS, *patterns)))
+    # The caller's patterns each alone: joined, a `\\1` in one would mean another's group.
+    shapes = [re.compile("|".join(SECRET_PATTERNS)), *map(re.compile, patterns)]
     shortest = 0 if patterns else _SHORTEST_SECRET
     words = re.compile(
         "|".join(
@@ -77,7 +80,10 @@ def redactor(
         if key and names_secret(key):
             return value if isinstance(value, bool | int | float) else REDACTED
         if isinstance(value, str):
-            return shapes.sub(REDACTED, value) if len(value) >= shortest else value
+            if len(value) >= shortest:
+                for shape in shapes:
+                    value = shape.sub(REDACTED, value)
+            return value
         if isinstance(value, tuple):
             return tuple(redact("", item) for item in value)
         return value
@@ -112,19 +118,18 @@ def plain(value: Any) -> Any:
         return value if -_MAX_INT <= value <= _MAX_INT else str(value)[:MAX_TEXT]
     if kind is bool or kind is float or value is None:
         return value
-    if isinstance(value, enum.Enum):
+    # By the class, not `isinstance`: a proxy's `__class__` is the host's code, and can raise.
+    if issubclass(kind, enum.Enum):
         return plain(value._value_)
-    if isinstance(value, str):
+    if issubclass(kind, str):
         return cut(str.__str__(value))
-    if isinstance(value, int):
+    if issubclass(kind, int):
         return int.__int__(value)
-    if isinstance(value, float):
+    if issubclass(kind, float):
         return float.__float__(value)
     if kind in {list, tuple, set, frozenset}:
         return tuple(item for item in map(plain, list(value)[:MAX_ITEMS]) if item is not None)
-    if isinstance(value, _TEXT_TYPES) and kind.__module__ in {
-        "uuid", "pathlib", "pathlib._local", "decimal", "datetime", "_pydatetime",
-    }:  # fmt: skip
+    if issubclass(kind, _TEXT_TYPES) and kind.__module__ in _TEXT_MODULES:
         return cut(str(value))
     return f"<{kind.__qualname__}>"
 

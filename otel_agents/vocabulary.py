@@ -89,6 +89,7 @@ DELIVERY_CI: Final = _own("delivery.ci_status", str, "What CI said of the delive
 WORKER_TYPE: Final = _own("worker.type", str, "The kind of worker.")
 CHECKPOINT_ID: Final = _own("checkpoint.id", str, "The checkpoint taken before the scope began.")
 WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
+SIGNAL: Final = _own("signal", str, "On log records: the whole signal, as JSON.")
 PROGRESS_DONE: Final = _own("progress.done", int, "Units of work done so far.")
 PROGRESS_TOTAL: Final = _own("progress.total", int, "Units of work in all.")
 COVERED_BY: Final = _own(

@@ -20,8 +20,8 @@ LEVELS: Final = (
     {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline", "spans"},
     {"runtime", "state"},
-    {"measures"},
-    {"location"},
+    {"measures", "telling"},
+    {"location", "wrapper"},
     {"scope", "drive"},
     {"model_call", "scopes", "heartbeat", "stamping", "logs"},
     {"sinks", "instrument"},
@@ -40,7 +40,7 @@ NEIGHBOURS: Final = {
 }
 # A third-party package is imported only where it is named or built on.
 OWNERS: Final = {
-    "wrapt": {"instrumentor", "drive", "instrument"},
+    "wrapt": {"instrumentor", "wrapper", "instrument"},
     "pydantic_ai": {"instrument.pydantic_ai"},
     "pydantic_graph": {"instrument.pydantic_graph"},
     "genai_prices": {"usage.prices", "usage.plan"},

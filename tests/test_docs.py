@@ -75,7 +75,12 @@ def test_nothing_names_a_machine() -> None:
             text = path.read_text(errors="replace")
             found += [
                 name
-                for word in ("/ro" + "ot/", "/wo" + "rk/", "files.python" + "hosted", "pypi" + ".org")
+                for word in (
+                    "/ro" + "ot/",
+                    "/wo" + "rk/",
+                    "files.python" + "hosted",
+                    "pypi" + ".org",
+                )
                 if word in text
             ]
     assert found == []

@@ -19,7 +19,16 @@ from otel_agents.boundary import boundary
 from otel_agents.errors import SettingsError
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
-from otel_agents.signals import Failure, Ids, Signal, decode_line, decode_lines, encode_line, new_id
+from otel_agents.signals import (
+    Failure,
+    Ids,
+    Signal,
+    attributes_of,
+    decode_line,
+    decode_lines,
+    encode_line,
+    new_id,
+)
 from otel_agents.sinks import jsonl, make_sink
 from otel_agents.sinks.console import ConsoleSink, line_of
 from otel_agents.usage import Usage
@@ -271,3 +280,19 @@ def test_a_forked_child_starts_its_sums_from_nothing() -> None:
 
     assert os.read(read, 100) == b"{('shop',): 2}"
     assert isinstance(RUNS_STARTED, Metric)
+
+
+def test_a_signal_survives_its_log_record() -> None:
+    """What people search by is in attributes; the whole signal is there too, unchanged."""
+    signal = a_signal(
+        7, ids=Ids(run_id="r1", agent="a"), result="error", error=Failure(type="ValueError")
+    )
+    found = attributes_of(signal)
+
+    assert {key: value for key, value in found.items() if key != "otelagents.signal"} == {
+        "otelagents.run.id": "r1",
+        "gen_ai.agent.name": "a",
+        "otelagents.result": "error",
+        "error.type": "ValueError",
+    }
+    assert decode_line(found["otelagents.signal"].encode()) == signal

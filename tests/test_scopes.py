@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -499,3 +501,61 @@ def test_a_disabled_runtime_records_nothing(captured: Captured) -> None:
 
     assert captured.spans == []
     assert captured.signals == []
+
+
+class Unbound:
+    """A proxy that raises whenever it is looked at, as one outside its request does."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        message = "outside of its request"
+        raise RuntimeError(message)
+
+
+def test_a_proxy_that_raises_when_looked_at_harms_nobody(captured: Captured) -> None:
+    """Neither as a result nor as an attribute."""
+    proxy = Unbound()
+
+    @oa.phase("look", attributes={"proxy": proxy})
+    def look() -> object:
+        return proxy
+
+    assert look() is proxy
+    assert attributes(captured, "phase look")["proxy"] == "<Unbound>"
+
+
+def test_a_decorated_function_can_be_pickled_and_copied() -> None:
+    """As any function can that stands in a module."""
+    assert pickle.loads(pickle.dumps(sync_work)) is sync_work  # noqa: S301 - our own
+    assert copy.deepcopy(sync_work) is sync_work
+
+
+@pytest.mark.parametrize("way", ["ok", "error", "cancelled"])
+def test_a_scope_lasts_as_long_as_the_task_its_function_returns(
+    captured: Captured, way: str
+) -> None:
+    """A function that starts a task and returns it is not done when it returns."""
+
+    async def work(gate: asyncio.Event) -> str:
+        await gate.wait()
+        if way == "error":
+            raise ValueError
+        return "done"
+
+    @oa.phase("started")
+    def begin(gate: asyncio.Event) -> asyncio.Task[str]:
+        return asyncio.create_task(work(gate))
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        task = begin(gate)
+        await asyncio.sleep(0)
+        assert captured.spans == []
+        if way == "cancelled":
+            task.cancel()
+        gate.set()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    outcome = {"ok": "success", "error": "error", "cancelled": "cancellation"}[way]
+    assert attributes(captured, "phase started")["otelagents.result"] == outcome

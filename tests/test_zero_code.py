@@ -90,9 +90,12 @@ def test_a_program_is_instrumented_with_no_line_changed(program: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("sold\n")
     assert sorted(names) == [
-        "chat test", "chat test", "execute_tool price", "invoke_agent seller", "invoke_workflow shop",
+        "chat test", "chat test", "execute_tool price", "invoke_agent seller",
+        "invoke_workflow shop",
     ]  # fmt: skip
-    assert {span["attributes"]["otelagents.work_order.id"] for span in spans(done.stdout)} == {"o-1"}
+    assert {span["attributes"]["otelagents.work_order.id"] for span in spans(done.stdout)} == {
+        "o-1"
+    }
 
 
 def test_the_text_of_messages_and_exceptions_stays_in_the_process(program: Path) -> None:

@@ -30,10 +30,10 @@ class Follower:
         """Yield the signals written since the last call, those of the oldest file first."""
         seen: dict[tuple[int, int], int] = {}
         for path in self._workspace.signal_files():
-            yield from self._more(path, seen)
+            yield from decode_lines(self._more(path, seen))
         self._read = seen
 
-    def _more(self, path: Path, seen: dict[tuple[int, int], int]) -> Iterator[Signal]:
+    def _more(self, path: Path, seen: dict[tuple[int, int], int]) -> Iterator[bytes]:
         try:
             with path.open("rb") as file:
                 # Asked of the open file: the name may belong to another one by now.
@@ -45,9 +45,11 @@ class Follower:
                 if status.st_size < offset:
                     offset = 0
                 file.seek(offset)
-                data = file.read()
+                seen[identity] = offset
+                for line in file:
+                    yield line
+                    if not line.endswith(b"\n"):
+                        return  # still being written: looked at now, and again when it is whole
+                    seen[identity] += len(line)
         except FileNotFoundError:  # rotated away meanwhile: it is found under its new name
             return
-        # A line that is still being written is looked at now and read again when it is whole.
-        seen[identity] = offset + data.rfind(b"\n") + 1
-        yield from decode_lines(data.split(b"\n"))

@@ -170,8 +170,8 @@ def is_program(module: str) -> bool:
 def is_also_program(module: str) -> bool:
     """Say whether an imported module is written to be started by itself as well."""
     try:
-        loader = sys.modules[module].__spec__.loader  # type: ignore[union-attr]
-        return _STARTED.search(loader.get_source(module)) is not None  # type: ignore[union-attr]
+        spec: Any = sys.modules[module].__spec__
+        return _STARTED.search(spec.loader.get_source(module)) is not None
     except Exception:  # noqa: BLE001 - a module of any kind, from any loader
         return False
 

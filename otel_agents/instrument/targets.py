@@ -30,11 +30,11 @@ from otel_agents.instrument.places import (
     meant,
     missing_part,
 )
-from otel_agents.instrument.wrapper import Wrapper
 from otel_agents.scope import Scope
 from otel_agents.templates import Arguments, Template
 from otel_agents.values import coerce, plain
 from otel_agents.vocabulary import ANY_FIELDS, KINDS, Kind
+from otel_agents.wrapper import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -405,13 +405,9 @@ def _rendered(slots: list[tuple[str, Template]], values: dict[str, Any]) -> dict
 
 
 def _plain(value: Any) -> Any:
-    """Return a value made safe to keep, or None: an object may raise at being looked at."""
-    if type(value) in _SCALARS:
-        return value
-    try:
-        return plain(value)
-    except Exception:  # noqa: BLE001 - the host's object, not our failure
-        return None
+    """Return a value that can be kept, or None: an object as a whole says nothing to a reader."""
+    found = plain(value)
+    return None if found == f"<{type(value).__qualname__}>" else found
 
 
 def _default_name(kind: Kind, path: str) -> str | None:
