@@ -134,6 +134,12 @@ def plain(value: Any) -> Any:
     return f"<{kind.__qualname__}>"
 
 
+def readable(value: Any) -> Any:
+    """Return a value made plain, or None for an object, of which only the class could be told."""
+    found = plain(value)
+    return None if found == f"<{type(value).__qualname__}>" else found
+
+
 def coerce(value: Any, wanted: type) -> Any:
     """Return a value as the type an attribute wants, or None if it cannot be that."""
     value = plain(value)

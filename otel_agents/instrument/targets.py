@@ -32,7 +32,7 @@ from otel_agents.instrument.places import (
 )
 from otel_agents.scope import Scope
 from otel_agents.templates import Arguments, Template
-from otel_agents.values import coerce, plain
+from otel_agents.values import coerce, readable
 from otel_agents.vocabulary import ANY_FIELDS, KINDS, Kind
 from otel_agents.wrapper import Wrapper
 
@@ -373,7 +373,7 @@ class Around:
             if self._bound_to is not None:
                 instance = self._bound_to
             values = self._arguments.of(instance, args, kwargs)
-        name = None if self._name is None else coerce(_plain(self._name.render(values)), str)
+        name = None if self._name is None else coerce(readable(self._name.render(values)), str)
         scope = Scope(
             self._kind,
             name or self._default,
@@ -386,7 +386,7 @@ class Around:
         """Set what only the result tells, before the scope ends."""
         values = {**values, templates.RESULT: result}
         for slot in self._late:
-            value = _plain(slot.template.render(values))
+            value = readable(slot.template.render(values))
             if value is None:
                 continue
             if slot.is_field:
@@ -398,16 +398,10 @@ class Around:
 def _rendered(slots: list[tuple[str, Template]], values: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, template in slots:
-        value = _plain(template.render(values))
+        value = readable(template.render(values))
         if value is not None:
             found[key] = value
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that can be kept, or None: an object as a whole says nothing to a reader."""
-    found = plain(value)
-    return None if found == f"<{type(value).__qualname__}>" else found
 
 
 def _default_name(kind: Kind, path: str) -> str | None:
