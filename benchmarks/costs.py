@@ -1,10 +1,11 @@
 """Where our added CPU goes: the hot path again and again, each time with one part left out.
 
-    python benchmarks/costs.py [--rounds 20]
+    python benchmarks/costs.py [--rounds 30]
 
 A part's cost is the CPU of a run with everything less that of a run without the part, in the same
-process, in blocks that take turns. Parts overlap (without spans nothing is encoded), so the costs
-do not add up. Reads what a profiler cannot: caches gone cold and the collector's walks included.
+process, in blocks that take turns; of each kind of block the lower quartile counts. That includes
+what no profiler charges to the part: caches gone cold and the garbage collector's walks. Parts
+overlap (without spans nothing is encoded), so the costs do not add up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _BLOCK: Final = 60
+_EVERYTHING: Final = "everything"
+_NOTHING: Final = "nothing"
 
 
 @contextmanager
@@ -107,7 +110,8 @@ async def _block(rig: Any) -> float:
     return (time.process_time() - cpu) / _BLOCK * 1e6
 
 
-def _measure(rounds: int) -> tuple[float, dict[str, list[float]]]:
+def _measure(rounds: int) -> dict[str, float]:
+    """Return µs of CPU a run, by what was left out: everything, nothing, or one part."""
     from contestants import CONTESTANTS  # noqa: PLC0415 - after the environment is set
 
     contestant = CONTESTANTS["ours"]
@@ -117,26 +121,26 @@ def _measure(rounds: int) -> tuple[float, dict[str, list[float]]]:
     rig.on()
     for _ in range(2):
         loop.run_until_complete(_block(rig))
-    parts = _parts()
-    added: list[float] = []
-    costs: dict[str, list[float]] = {name: [] for name in parts}
+    parts = {_NOTHING: _ignore, **_parts()}
+    times: dict[str, list[float]] = {name: [] for name in (_EVERYTHING, *parts)}
     for _ in range(rounds):
         rig.off()
-        off = loop.run_until_complete(_block(rig))
+        times[_EVERYTHING].append(loop.run_until_complete(_block(rig)))
         rig.on()
-        added.append(loop.run_until_complete(_block(rig)) - off)
         for name, leave_out in parts.items():
-            whole = loop.run_until_complete(_block(rig))
             with ExitStack() as stack:
                 leave_out(stack)
-                costs[name].append(whole - loop.run_until_complete(_block(rig)))
-    return statistics.median(added), costs
+                times[name].append(loop.run_until_complete(_block(rig)))
+    return {
+        name: statistics.quantiles(found, n=4, method="inclusive")[0]
+        for name, found in times.items()
+    }
 
 
 def main() -> None:
     """Measure, and print the parts, the dearest first."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=30)
     given = parser.parse_args()
     sink = Sink()
     with tempfile.TemporaryDirectory(prefix="otel-agents-bench-") as directory:
@@ -148,16 +152,16 @@ def main() -> None:
             "OTEL_AGENTS_HOME": str(workspace),
         }
         about = machine.described()
-        added, costs = _measure(given.rounds)
+        took = _measure(given.rounds)
     sink.close()
     for name, value in about.items():
         print(f"{name}: {value}")
-    print(f"\nadded in all: {added:.0f} µs a run\n")
-    for name in sorted(costs, key=lambda name: -statistics.median(costs[name])):
-        first, middle, third = statistics.quantiles(costs[name], n=4)
-        print(f"{middle:+7.0f} ± {(third - first) / 2:3.0f}  {name}")
+    whole, none = took.pop(_NOTHING), took.pop(_EVERYTHING)
+    print(f"\na run without us: {none:.0f} µs; added in all: {whole - none:.0f} µs, of which\n")
+    for name in sorted(took, key=lambda name: took[name]):
+        print(f"{whole - took[name]:+7.0f}  {name}")
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(0)  # not through `atexit`, which would send to a sink that is gone
 
 
 if __name__ == "__main__":

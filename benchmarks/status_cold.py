@@ -57,8 +57,8 @@ def generate(directory: Path, signals: int) -> int:
 
 
 def _agents(signals: int) -> None:
-    """Let agents run until about that many signals were emitted: start, progress, end each."""
-    for number in range(signals // 3):
+    """Let agents run until about that many signals were emitted: a start and an end each."""
+    for number in range(signals // 2):
         with agent(f"worker-{number % 7}"), model("gpt-5", provider="openai") as call:
             call.answered(_ASKED, model="gpt-5")
 

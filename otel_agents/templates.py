@@ -20,7 +20,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_agents.errors import SettingsError
-from otel_agents.values import coerce, readable
+from otel_agents.values import coerce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,11 +68,7 @@ class Template:
                 return _reach(values, *part) if isinstance(part, tuple) else part
             texts = []
             for part in parts:
-                text = (
-                    coerce(readable(_reach(values, *part)), str)
-                    if isinstance(part, tuple)
-                    else part
-                )
+                text = coerce(_reach(values, *part), str) if isinstance(part, tuple) else part
                 if text is None:
                     return None
                 texts.append(str(text))

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 State = Literal["applied", "waiting", "failed"]
 
 _TARGET: Final = re.compile(r"(?P<module>[\w.]+):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
-_SCALARS: Final = frozenset({str, bool, int, float, type(None)})
 # A model call needs its usage, which no template gives: `otel_agents.model` takes it.
 SCOPES: Final[dict[str, Kind]] = {name: kind for name, kind in KINDS.items() if name != "model"}
 

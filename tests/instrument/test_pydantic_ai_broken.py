@@ -7,7 +7,6 @@ the functions whose only work is to catch: they are what the others rely on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,12 +17,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import Span, Tracer
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.messages import ModelMessage, ModelRequest
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 import otel_agents as oa
-from otel_agents.boundary import boundary
-from otel_agents.testing import Captured, capture
 from tests.instrument.kit import PRICED, adder, answering, calling, speaking
 
 pytestmark = pytest.mark.usefixtures("thread_loop")

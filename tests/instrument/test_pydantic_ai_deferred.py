@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from genai_prices import calc_price
 from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
 from pydantic_ai import Agent, direct
 from pydantic_ai._utils import now_utc
 from pydantic_ai.capabilities import BatchModelRequests

@@ -22,7 +22,6 @@ from pydantic_ai.output import ToolOutput
 import otel_agents as oa
 from otel_agents.testing import Captured
 from tests.instrument.kit import (
-    CALL,
     PRICED,
     answering,
     attributes,

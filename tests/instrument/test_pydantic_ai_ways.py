@@ -7,26 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opentelemetry import trace
-from pydantic_ai import Agent, direct
+from pydantic_ai import Agent
 from pydantic_ai.agent import WrapperAgent
-from pydantic_ai.messages import ModelRequest
-from pydantic_ai.models.test import TestModel
 
 import otel_agents as oa
 from otel_agents.testing import Captured
 from tests.instrument.kit import (
     ADDER_TREE,
-    CALL,
-    PRICED,
     adder,
-    answering,
     attributes,
-    calling,
-    current,
-    named,
     roll_up,
-    speaking,
     tokens,
     usage_sum,
     verdicts,

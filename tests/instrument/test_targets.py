@@ -654,7 +654,8 @@ def test_a_hostile_argument_costs_its_attribute(spans: Any, install: Any) -> Non
     assert pipeline().Pipeline().drop(Hostile()) == "dropped"
     span = only(spans)
     assert span.name == "invoke_workflow drop"
-    assert [key for key in "abcd" if key in span.attributes] == ["c"]
+    assert [key for key in "abcd" if key in span.attributes] == ["c", "d"]
+    assert span.attributes["d"] == "of <Hostile>"
 
 
 class Broken:
