@@ -27,8 +27,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    import workload  # noqa: PLC0415 - its time is measured
-    from contestants import CONTESTANTS  # noqa: PLC0415 - its time is measured
+    import workload
+    from contestants import CONTESTANTS
 
     contestant = CONTESTANTS[sys.argv[1]]
     contestant.prepare()

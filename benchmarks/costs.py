@@ -1,11 +1,11 @@
-"""Where our added CPU goes: the hot path again and again, each time with one part left out.
+"""Where our added CPU goes, part by part.
 
-    python benchmarks/costs.py [--rounds 30]
+    python benchmarks/costs.py [--rounds 600] [--json FILE]
 
-A part's cost is the CPU of a run with everything less that of a run without the part, in the same
-process, in blocks that take turns; of each kind of block the lower quartile counts. That includes
-what no profiler charges to the part: caches gone cold and the garbage collector's walks. Parts
-overlap (without spans nothing is encoded), so the costs do not add up.
+In the agents' thread: runs take turns, one without us, one with everything, and one for each part
+that can be left out; a part's cost is the interquartile mean of its neighbours' difference. Parts
+overlap there (what is not made is not collected either), so they need not add up to the whole.
+In the other threads: the CPU clock of the thread, around what it does, for each item it handles.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,122 +31,162 @@ from hot_path import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_BLOCK: Final = 60
-_EVERYTHING: Final = "everything"
-_NOTHING: Final = "nothing"
+_NOTHING: Final = "without us"
+_ALL: Final = "everything"
+_FLUSH_EVERY: Final = 10  # rounds; the SDK's queue takes 2,048 spans
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
+def _replaced(*patches: tuple[Any, str, Any]) -> Iterator[None]:
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def _ignore(*_: Any, **__: Any) -> None:
     """Stand in for a part that is left out."""
 
 
-def _parts() -> dict[str, Callable[[ExitStack], None]]:
-    """Return what can be left out, by name: each enters its replacements on the stack."""
-    from opentelemetry import _logs, trace  # noqa: PLC0415 - after the environment is set
-    from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
+def _left_out() -> dict[str, list[tuple[Any, str, Any]]]:
+    """Return what each kind of run replaces, by its name."""
+    from opentelemetry import trace  # noqa: PLC0415 - after the environment is set
     from otel_agents import runtime, scope, stamping  # noqa: PLC0415
+    from otel_agents.instrumentor import OtelAgentsInstrumentor  # noqa: PLC0415
 
     rt = runtime.get()
     assert rt.pipeline is not None
-    lanes = {lane.sink.name: lane for lane in rt.pipeline._lanes}
-    processors = trace.get_tracer_provider()._active_span_processor._span_processors
-    exporter = processors[0]._batch_processor._exporter
-    logs = _logs.get_logger_provider()._multi_log_record_processor._log_record_processors
-    log_exporter = next(
-        found._batch_processor._exporter for found in logs if hasattr(found, "_batch_processor")
-    )
     no_span = trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)
-
-    def without(*patches: tuple[Any, str, Any]) -> Callable[[ExitStack], None]:
-        def enter(stack: ExitStack) -> None:
-            for owner, name, value in patches:
-                stack.enter_context(_replaced(owner, name, value))
-
-        return enter
-
-    started = scope.Scope._emit
-
-    def no_progress(self: Any, edge: str, *rest: Any) -> None:
-        if edge != "progress":
-            started(self, edge, *rest)
-
+    seams = OtelAgentsInstrumentor().seams
+    originals = [(owner, name, original) for owner, name, original, _ in seams._replaced]
     return {
-        "signals, all of it": without((rt, "pipeline", None)),
-        "signals: progress": without((scope.Scope, "_emit", no_progress)),
-        "signals: sink otlp:": without((rt.pipeline, "_lanes", [lanes["jsonl"]])),
-        "signals: sink jsonl:": without((rt.pipeline, "_lanes", [lanes["otlp"]])),
-        "signals: encoding and sending log records": without(
-            (log_exporter, "export", lambda _: SpanExportResult.SUCCESS)
-        ),
-        "spans, all of the SDK's part": without(
-            (type(rt._tracer), "start_span", lambda *_, **__: no_span)
-        ),
-        "spans: encoding and sending": without(
-            (exporter, "export", lambda _: SpanExportResult.SUCCESS)
-        ),
-        "metrics: histograms": without((type(rt.metrics), "record", _ignore)),
-        "metrics: sums": without((type(rt.metrics), "add", _ignore)),
-        "redaction": without((scope, "redact", lambda _, value: value)),
-        "prices": without((rt, "prices", None)),
-        "watching other spans": without(
+        _NOTHING: originals,
+        _ALL: [],
+        "nothing (control)": [],
+        "spans: made and ended by the SDK": [
+            (type(rt.tracer), "start_span", lambda *_, **__: no_span)
+        ],
+        "spans: watching those of others": [
             (stamping.StampSpans, "on_start", _ignore), (stamping.StampSpans, "on_end", _ignore)
+        ],
+        "metrics: histograms of the SDK": [(type(rt.metrics), "record", _ignore)],
+        "metrics: sums": [(type(rt.metrics), "add", _ignore)],
+        "signals: made and queued": [(rt, "pipeline", None)],
+        "signals: queued": [(rt.pipeline, "emit", _ignore)],
+        "redaction": [(scope, "redact", lambda _, value: value)],
+        "prices": [(rt, "prices", None)],
+    }  # fmt: skip
+
+
+class _Clock:
+    """CPU seconds of a thread and items handled, by what it did."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.items: Counter[str] = Counter()
+
+    def around(self, owner: Any, name: str, title: str, count: Callable[..., int]) -> None:
+        """Measure a method of an object from now on."""
+        original = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            items, begun = count(*args), time.thread_time()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.seconds[title] += time.thread_time() - begun
+                self.items[title] += items
+
+        setattr(owner, name, timed)
+
+
+def _watch(clock: _Clock) -> None:
+    """Put clocks around what other threads do, and a flush, and the garbage collector."""
+    from opentelemetry import _logs, metrics, trace  # noqa: PLC0415 - after the environment is set
+    from otel_agents import runtime  # noqa: PLC0415
+
+    rt = runtime.get()
+    assert rt.pipeline is not None
+    for lane in rt.pipeline._lanes:
+        clock.around(lane.sink, "write", f"sink {lane.sink.name}:, a signal", len)
+    for title, processor in (
+        ("SDK: encode and send, a span", trace.get_tracer_provider()._active_span_processor),
+        (
+            "SDK: encode and send, a log record",
+            _logs.get_logger_provider()._multi_log_record_processor,
         ),
-    }
+    ):
+        inner = getattr(processor, "_span_processors", None) or processor._log_record_processors
+        batch = next(found for found in inner if hasattr(found, "_batch_processor"))
+        clock.around(batch._batch_processor._exporter, "export", title, len)
+    reader = metrics.get_meter_provider()._metric_readers[0]
+    clock.around(reader, "collect", "SDK: collect and send, all metrics", lambda *_: 1)
 
 
-async def _block(rig: Any) -> float:
-    gc.collect()
-    cpu = time.process_time()
-    for _ in range(_BLOCK):
-        await rig.run()
-    rig.flush()
-    return (time.process_time() - cpu) / _BLOCK * 1e6
+async def _take_turns(rig: Any, rounds: int) -> dict[str, list[float]]:
+    """Return µs of CPU of this thread, run by run, by what was left out."""
+    left_out = _left_out()
+    times: dict[str, list[float]] = {name: [] for name in left_out}
+    order = list(left_out)
+    shuffle = random.Random(1).shuffle  # noqa: S311 - a run leaves its caches to the next one
+    for number in range(rounds):
+        shuffle(order)
+        for name in order:
+            with _replaced(*left_out[name]):
+                begun = time.thread_time()
+                await rig.run()
+                times[name].append((time.thread_time() - begun) * 1e6)
+        if number % _FLUSH_EVERY == 0:
+            rig.flush()
+    return times
 
 
-def _measure(rounds: int) -> dict[str, float]:
-    """Return µs of CPU a run, by what was left out: everything, nothing, or one part."""
+def _middle(values: list[float]) -> float:
+    """Return the mean of the middle half."""
+    values = sorted(values)
+    quarter = len(values) // 4
+    return statistics.fmean(values[quarter : len(values) - quarter])
+
+
+def _more(times: dict[str, list[float]], name: str, than: str) -> float:
+    return _middle([a - b for a, b in zip(times[name], times[than], strict=True)])
+
+
+def _measure(rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return µs a run in the agents' thread by part, and µs an item in the others."""
     from contestants import CONTESTANTS  # noqa: PLC0415 - after the environment is set
 
     contestant = CONTESTANTS["ours"]
     contestant.prepare()
     rig = contestant.enter()
     loop = asyncio.new_event_loop()
-    rig.on()
-    for _ in range(2):
-        loop.run_until_complete(_block(rig))
-    parts = {_NOTHING: _ignore, **_parts()}
-    times: dict[str, list[float]] = {name: [] for name in (_EVERYTHING, *parts)}
-    for _ in range(rounds):
-        rig.off()
-        times[_EVERYTHING].append(loop.run_until_complete(_block(rig)))
-        rig.on()
-        for name, leave_out in parts.items():
-            with ExitStack() as stack:
-                leave_out(stack)
-                times[name].append(loop.run_until_complete(_block(rig)))
-    return {
-        name: statistics.quantiles(found, n=4, method="inclusive")[0]
-        for name, found in times.items()
-    }
+    loop.run_until_complete(_take_turns(rig, 20))
+    clock = _Clock()
+    _watch(clock)
+    gc.collect()
+    times = loop.run_until_complete(_take_turns(rig, rounds))
+    rig.flush()
+    parts = {_NOTHING: _middle(times[_NOTHING]), _ALL: _more(times, _ALL, _NOTHING)}
+    for name in times:
+        if name not in parts:
+            parts[name] = _more(times, _ALL, name)
+    items = {title: seconds / clock.items[title] * 1e6 for title, seconds in clock.seconds.items()}
+    return parts, items
 
 
 def main() -> None:
     """Measure, and print the parts, the dearest first."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=600)
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     given = parser.parse_args()
     sink = Sink()
-    with tempfile.TemporaryDirectory(prefix="otel-agents-bench-") as directory:
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="otel-agents-bench-"))
         workspace = Path(directory) / ".otel-agents"
         workspace.mkdir()
         os.environ |= {
@@ -152,14 +195,20 @@ def main() -> None:
             "OTEL_AGENTS_HOME": str(workspace),
         }
         about = machine.described()
-        took = _measure(given.rounds)
+        parts, items = _measure(given.rounds)
     sink.close()
     for name, value in about.items():
         print(f"{name}: {value}")
-    whole, none = took.pop(_NOTHING), took.pop(_EVERYTHING)
-    print(f"\na run without us: {none:.0f} µs; added in all: {whole - none:.0f} µs, of which\n")
-    for name in sorted(took, key=lambda name: took[name]):
-        print(f"{whole - took[name]:+7.0f}  {name}")
+    print("\nThe agents' thread, µs a run\n")
+    for name in sorted(parts, key=lambda name: -parts[name]):
+        print(f"{parts[name]:8.1f}  {name}")
+    print("\nOther threads, µs an item\n")
+    for name in sorted(items, key=lambda name: -items[name]):
+        print(f"{items[name]:8.1f}  {name}")
+    if given.json:
+        given.json.write_text(
+            json.dumps({"machine": about, "run": parts, "items": items}, indent=2)
+        )
     sys.stdout.flush()
     os._exit(0)  # not through `atexit`, which would send to a sink that is gone
 

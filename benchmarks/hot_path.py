@@ -172,9 +172,7 @@ def _measure(process: Process, measured: Measured, *, first_on: bool, block: int
     measured.rss_kb = answer["rss_kb"]
 
 
-def _open(
-    name: str, measured: Measured, python: Path, sink: Sink, home: Path
-) -> Process | None:
+def _open(name: str, measured: Measured, python: Path, sink: Sink, home: Path) -> Process | None:
     try:
         process = Process(name, python, sink, home)
         measured.starts.append(process.started)
@@ -267,7 +265,9 @@ def main() -> None:
     report.print_table(rows, about, " ".join(sys.argv[1:]))
     if given.json:
         given.json.write_text(
-            json.dumps({"machine": about, "arguments": vars(given), "rows": rows}, indent=2, default=str)
+            json.dumps(
+                {"machine": about, "arguments": vars(given), "rows": rows}, indent=2, default=str
+            )
         )
 
 

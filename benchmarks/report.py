@@ -52,9 +52,7 @@ def print_table(rows: dict[str, dict[str, Any]], about: dict[str, str], argument
         if "error" in row:
             print(f"| {row['label']} | {row['error']} |" + " |" * (len(_COLUMNS) - 1))
             continue
-        cells = [
-            "-" if row[key] is None else format(row[key], form) for _, key, form in _COLUMNS
-        ]
+        cells = ["-" if row[key] is None else format(row[key], form) for _, key, form in _COLUMNS]
         print(f"| {row['label']} | " + " | ".join(cells) + " |")
     print()
     for name, row in rows.items():

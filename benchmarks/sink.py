@@ -68,12 +68,12 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     kept = _Kept()
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.kept.put(self.path, body, self.headers.get("Content-Encoding") or "")
         self._reply(b"", "application/x-protobuf")
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
+    def do_GET(self) -> None:
         found: dict[str, int] = {}
         if self.path.startswith("/stats/"):
             found = self.kept.take(self.path.removeprefix("/stats/"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import machine
+
 from otel_agents import runtime, workspace
 from otel_agents.metrics import Metrics
 from otel_agents.model_call import model
@@ -106,7 +107,9 @@ def main() -> None:
     verdict = "reached" if took <= TARGET_MS else "missed"
     print(f"\nstatus, cold: {took:.0f} ms; target {TARGET_MS:.0f} ms, {verdict}")
     if given.json:
-        given.json.write_text(json.dumps({"machine": about, "signals": written, "ms": found}, indent=2))
+        given.json.write_text(
+            json.dumps({"machine": about, "signals": written, "ms": found}, indent=2)
+        )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def locate(
         # An agent that runs outside any run is a run of its own, so that it can be looked up.
         ids.run_id = ids.run_id or own_id
         if "attempt" not in rest:
-            rest = {**rest, "attempt": counts.attempt(ids.task_id, name)}
+            # A sub-agent that is called more than once is no retry.
+            tries = counts.attempt(ids.task_id, name) if ids.parent_agent_id is None else 1
+            rest = {**rest, "attempt": tries}
     for slot, value in given.items():
         if value is not None:
             setattr(ids, slot, value)

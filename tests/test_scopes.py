@@ -418,7 +418,7 @@ def test_the_current_span_is_the_same_before_between_and_after_items(captured: C
         outside = trace.get_current_span()
         seen = []
         for _ in generator_work(1):
-            seen.append(trace.get_current_span() is outside)  # noqa: PERF401 - the loop is the test
+            seen.append(trace.get_current_span() is outside)
         seen.append(trace.get_current_span() is outside)
 
     assert seen == [True, True, True]
@@ -559,3 +559,18 @@ def test_a_scope_lasts_as_long_as_the_task_its_function_returns(
     asyncio.run(main())
     outcome = {"ok": "success", "error": "error", "cancelled": "cancellation"}[way]
     assert attributes(captured, "phase started")["otelagents.result"] == outcome
+
+
+def test_a_sub_agent_that_is_called_twice_is_not_tried_twice(captured: Captured) -> None:
+    """Only an agent that is put to the task itself has attempts at it."""
+    with oa.run("shop"), oa.task("t", id="t1"), oa.agent("lead"):
+        for _ in range(2):
+            with oa.agent("helper"):
+                pass
+
+    attempts = [
+        (span.attributes or {}).get("otelagents.agent.attempt")
+        for span in captured.spans
+        if span.name == "invoke_agent helper"
+    ]
+    assert attempts == [1, 1]

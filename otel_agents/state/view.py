@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from otel_agents.state.run import RunState
     from otel_agents.usage import Usage
 
-_GREATEST = (1 << 63) - 1
-
 
 def view(run: RunState, *, now: int, alive: Alive, history: History = NO_HISTORY) -> dict[str, Any]:
     """Return a run as it stands at a time; the arguments are those of `report`."""
@@ -40,7 +38,7 @@ def as_data(read: RunReport) -> dict[str, Any]:
         },
         "usage": _usage(read.usage),
         "cost_usd": _usd(read.usd),
-        "unpriced_tokens": _whole(read.unpriced),
+        "unpriced_tokens": read.unpriced,
         "error": _error(read.error),
     }
 
@@ -66,7 +64,7 @@ def _agent(agent: AgentReport) -> dict[str, Any]:
         "name": agent.name,
         "phase": agent.phase or None,
         "status": agent.status,
-        "attempt": _whole(agent.attempt),
+        "attempt": agent.attempt,
         "parent_id": agent.parent_id,
         "usage": _usage(agent.usage),
         "cost_usd": _usd(agent.usd),
@@ -76,21 +74,16 @@ def _agent(agent: AgentReport) -> dict[str, Any]:
 
 def _usage(usage: Usage) -> dict[str, int | bool]:
     return {
-        "input_tokens": _whole(usage.input_tokens),
-        "output_tokens": _whole(usage.output_tokens),
-        "cache_read_tokens": _whole(usage.cache_read_tokens),
-        "cache_write_tokens": _whole(usage.cache_write_tokens),
-        "reasoning_tokens": _whole(usage.reasoning_tokens),
-        "total_tokens": _whole(usage.total_tokens),
-        "requests": _whole(usage.requests),
-        "tool_calls": _whole(usage.tool_calls),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "total_tokens": usage.total_tokens,
+        "requests": usage.requests,
+        "tool_calls": usage.tool_calls,
         "complete": usage.complete,
     }
-
-
-def _whole(number: int) -> int:
-    """Return a count as JSON readers can hold it; garbage in a file can be greater."""
-    return min(number, _GREATEST)
 
 
 def _error(error: Failure | None) -> dict[str, str] | None:

@@ -87,7 +87,7 @@ def test_a_terminal_is_drawn_on_until_the_run_ends(shell: Shell, program: Progra
 
 
 def test_another_size_is_another_layout(shell: Shell, program: Program) -> None:
-    """At once, though nothing is heard of the run."""
+    """Though nothing is heard of the run."""
     program.tell(begin_build)
     with Terminal(shell, "status", "--watch", columns=100) as terminal:
         terminal.wait_for("attempt 2")

@@ -289,7 +289,9 @@ def test_the_verdict_on_hand_made_calls_comes_with_the_next(captured: Captured) 
             call = oa.model(PRICED)
             call.again = again
             with call:
-                call.response({"model": PRICED, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+                call.response(
+                    {"model": PRICED, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+                )
 
     assert verdicts(captured, "calls") == {"success": 2}
     assert verdicts(captured, "attempts") == {"failure": 1, "success": 2}

@@ -180,7 +180,9 @@ def test_a_run_in_a_thread_belongs_to_where_the_thread_was_started(captured: Cap
     import threading
 
     with oa.run("shop"):
-        thread = threading.Thread(target=lambda: asyncio.run(Agent(answering("x"), name="t").run("hi")))
+        thread = threading.Thread(
+            target=lambda: asyncio.run(Agent(answering("x"), name="t").run("hi"))
+        )
         thread.start()
         thread.join()
 

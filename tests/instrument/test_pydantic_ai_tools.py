@@ -140,7 +140,9 @@ def test_a_timeout_of_a_tool_is_a_timeout(captured: Captured) -> None:
     assert captured.metric("otelagents.tool.calls", tool="look", result="timeout") == 1
 
 
-@pytest.mark.parametrize("error", [CallDeferred(), ApprovalRequired()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [CallDeferred(), ApprovalRequired()], ids=lambda e: type(e).__name__
+)
 def test_a_call_that_is_put_off_is_no_error(captured: Captured, error: Exception) -> None:
     """A tool that waits for approval, or is answered elsewhere, is skipped; the agent is done."""
     agent = looking(raises(error), output_type=[str, DeferredToolRequests])
@@ -203,9 +205,7 @@ def test_a_tool_that_the_model_made_up_has_no_name(captured: Captured) -> None:
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_fifty_tools_at_once_are_fifty_siblings(captured: Captured, kind: str) -> None:
     """pydantic-ai runs them in tasks or threads: one trace, and the agent is their parent."""
-    agent = Agent(
-        answering(calling(*(("work", {"n": n}) for n in range(50))), "done"), name="host"
-    )
+    agent = Agent(answering(calling(*(("work", {"n": n}) for n in range(50))), "done"), name="host")
     together = threading.Barrier(2)
 
     if kind == "async":
@@ -324,9 +324,7 @@ def test_agents_side_by_side_do_not_mix(captured: Captured) -> None:
     """Twenty agents in tasks of one phase: each has its own calls, and ids of its own."""
 
     async def main() -> None:
-        agents = [
-            Agent(answering(calling(("look", {})), "done"), name=f"a{n}") for n in range(20)
-        ]
+        agents = [Agent(answering(calling(("look", {})), "done"), name=f"a{n}") for n in range(20)]
         for agent in agents:
             agent.tool_plain(name="look")(returns("seen"))
         with oa.run("shop"), oa.phase("work"):
@@ -353,7 +351,10 @@ def test_five_hundred_tools_leave_the_model_and_the_tokens(captured: Captured) -
         agent.tool_plain(name=f"tool_{n}")(returns(n))
     agent.run_sync("hi")
 
-    host, call = attributes(captured.span("invoke_agent host")), attributes(captured.span("chat priced"))
+    host, call = (
+        attributes(captured.span("invoke_agent host")),
+        attributes(captured.span("chat priced")),
+    )
     assert host["gen_ai.request.model"] == "priced"
     assert host["otelagents.usage.total.input_tokens"] == 100
     assert len(host["otelagents.agent.tools"]) <= 500

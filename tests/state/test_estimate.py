@@ -41,6 +41,11 @@ def test_the_runs_own_report_gives_percent_and_time_left() -> None:
     assert read(story.wait(45).progress("run"))["eta_seconds"] == 0.0
 
 
+def test_almost_all_is_not_all() -> None:
+    """The percent is cut, not rounded."""
+    assert read(Story().start("run").progress("run", 2999, 3000))["percent"] == 99.9
+
+
 def test_a_total_that_grows_does_not_make_the_percent_fall() -> None:
     """Half of ten is done; that five of fifty are done later does not take it back."""
     story = Story().start("run").progress("run", 5, 10).wait(1).progress("run", 6, 50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_agents.signals import Failure, Ids, Signal
@@ -68,7 +68,7 @@ def signal_sets(draw: st.DrawFn) -> list[Signal]:
                     edge=edge,  # type: ignore[arg-type]
                     time=BEGIN + second * SECOND,
                     scope_id=f"scope-{number}",
-                    name=phase or kind,
+                    name=draw(st.sampled_from("xy")),
                     ids=ids,
                     result=draw(st.sampled_from(OUTCOMES)) if edge == "end" else "",
                     usage=draw(st.none() | usages),
@@ -123,6 +123,7 @@ def test_the_percent_never_falls_while_signals_come_in(data: st.DataObject) -> N
     assert seen == sorted(seen)
 
 
+@example(number=1 << 70, real=1e300, text="", edge="end", kind="agent")
 @given(
     number=st.integers(),
     real=st.floats(allow_nan=False, allow_infinity=False),
@@ -234,6 +235,28 @@ def test_a_resumed_run_goes_on_where_the_killed_one_stopped() -> None:
     assert found["status"] == "running"
     assert found["started_at"] == "2026-01-01T00:00:00.000Z"
     assert [item["status"] for item in found["agents"]["items"]] == ["lost", "running"]
+
+
+def test_what_a_resumed_run_left_open_on_another_host_is_lost() -> None:
+    """Its first process cannot be asked, but the second one took over."""
+    story = Story().start("run", "first").start("agent", "a1", "x", parent="first")
+    story.wait(5).start("run", "second", pid=77)
+    found = read(story, alive=lambda _host, pid, _since: True if pid == 77 else None)
+
+    assert (found["status"], found["agents"]["by_status"]) == ("running", {"lost": 1})
+
+
+def test_of_a_scope_without_start_and_end_the_first_word_counts() -> None:
+    """Whichever of its signals comes first to the reader."""
+    story = Story().start("run").start("agent", "a", "before").progress("a").wait(1)
+    story.start("agent", "a", "after").progress("a")
+    told = [signal for signal in story.signals if signal.edge == "progress"]
+    names = []
+    for signals in (told, told[::-1]):
+        found = view(fold(signals).by_id["run-1"], now=story.now, alive=unknown)
+        names.append(found["agents"]["items"][0]["name"])
+
+    assert names == ["before", "before"]
 
 
 def test_a_run_that_asks_a_human_waits() -> None:
