@@ -110,24 +110,41 @@ def _by_hand() -> Rig:
 # ---------------------------------------------------------------------- ours
 
 
+def our_originals() -> list[tuple[Any, str, Any]]:
+    """Return the functions that we replace: owner, name, and what stood there before."""
+    from otel_agents.instrumentor import OtelAgentsInstrumentor
+
+    instrumentor = OtelAgentsInstrumentor()  # there is only one
+    replaced = [*instrumentor.seams._replaced, *instrumentor.graphs._replaced]
+    return [
+        (owner, name, original)
+        for owner, name, original, _ in replaced
+        if name != "__init_subclass__"
+    ]
+
+
 def _ours(around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext) -> Rig:
     from otel_agents import configure, runtime
     from otel_agents.instrumentor import OtelAgentsInstrumentor
 
-    instrumentor = OtelAgentsInstrumentor()
-    instrumentor.instrument()
+    OtelAgentsInstrumentor().instrument()
     runtime.get()  # otherwise made when the first scope opens
-
-    def on() -> None:
-        if not instrumentor.seams.names:
-            instrumentor._instrument()
-
-    def off() -> None:
-        # Not `uninstrument`: a new runtime for every block would register its metrics again.
-        instrumentor.targets.uninstall()
-        instrumentor.seams.restore()
-
+    # Not `uninstrument`: a new runtime for every block would register its metrics again.
+    on, off = _switch(our_originals())
     return Rig(_plain_run(), on=on, off=off, flush=configure.flush, around=around)
+
+
+def _switch(
+    originals: list[tuple[Any, str, Any]],
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return two functions: one puts what is there now, one the originals."""
+    replacements = [(owner, name, vars(owner)[name]) for owner, name, _ in originals]
+
+    def put(functions: list[tuple[Any, str, Any]]) -> None:
+        for owner, name, function in functions:
+            setattr(owner, name, function)
+
+    return lambda: put(replacements), lambda: put(originals)
 
 
 def _ours_in_a_run() -> Rig:
@@ -230,21 +247,12 @@ def _openlit() -> Rig:
         (_agent_graph.ModelRequestNode, ("run",)),
         (_agent_graph.CallToolsNode, ("run",)),
     ]
-    names = [(owner, name) for owner, found in places for name in found]
-    without = [getattr(owner, name) for owner, name in names]
+    originals = [
+        (owner, name, getattr(owner, name)) for owner, names in places for name in names
+    ]
     openlit.init(otlp_endpoint=os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
-    with_it = [getattr(owner, name) for owner, name in names]
-
-    def put(functions: list[Any]) -> None:
-        for (owner, name), function in zip(names, functions, strict=True):
-            setattr(owner, name, function)
-
-    return Rig(
-        _plain_run(),
-        on=lambda: put(with_it),
-        off=lambda: put(without),
-        flush=_flush_providers,
-    )
+    on, off = _switch(originals)
+    return Rig(_plain_run(), on=on, off=off, flush=_flush_providers)
 
 
 _NO_SIGNALS: Final = {"OTEL_AGENTS_SINKS": ""}

@@ -55,16 +55,14 @@ def _ignore(*_: Any, **__: Any) -> None:
 def _left_out() -> dict[str, list[tuple[Any, str, Any]]]:
     """Return what each kind of run replaces, by its name."""
     from opentelemetry import trace  # noqa: PLC0415 - after the environment is set
+    from contestants import our_originals  # noqa: PLC0415
     from otel_agents import runtime, scope, stamping  # noqa: PLC0415
-    from otel_agents.instrumentor import OtelAgentsInstrumentor  # noqa: PLC0415
 
     rt = runtime.get()
     assert rt.pipeline is not None
     no_span = trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)
-    seams = OtelAgentsInstrumentor().seams
-    originals = [(owner, name, original) for owner, name, original, _ in seams._replaced]
     return {
-        _NOTHING: originals,
+        _NOTHING: our_originals(),
         _ALL: [],
         "nothing (control)": [],
         "spans: made and ended by the SDK": [
@@ -74,6 +72,9 @@ def _left_out() -> dict[str, list[tuple[Any, str, Any]]]:
             (stamping.StampSpans, "on_start", _ignore), (stamping.StampSpans, "on_end", _ignore)
         ],
         "metrics: histograms of the SDK": [(type(rt.metrics), "record", _ignore)],
+        "pydantic-graph's seams": [
+            found for found in our_originals() if found[0].__module__.startswith("pydantic_graph")
+        ],
         "metrics: sums": [(type(rt.metrics), "add", _ignore)],
         "signals: made and queued": [(rt, "pipeline", None)],
         "signals: queued": [(rt.pipeline, "emit", _ignore)],

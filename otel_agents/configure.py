@@ -63,6 +63,7 @@ def build(settings: Settings | None = None) -> Runtime:
         prices=prices,
         profile=PROFILES[settings.semconv],
         capture=settings.capture in {"span_only", "span_and_event"},
+        capture_events=settings.capture in {"event_only", "span_and_event"},
         attach_processor=attach_processors,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from otel_agents.boundary import caught
+from otel_agents.details import emit_details
 from otel_agents.scope import Scope
 from otel_agents.usage import Usage, parse
 from otel_agents.values import coerce, plain
@@ -98,9 +99,9 @@ class ModelCall(Scope):
     """
 
     __slots__ = (
-        "again", "continues", "covered_by", "details", "failed_requests", "finish_reasons",
-        "first_chunk", "last_failed", "provider", "response_id", "response_model", "unseen",
-        "url", "used",
+        "again", "content", "continues", "covered_by", "details", "failed_requests",
+        "finish_reasons", "first_chunk", "last_failed", "provider", "response_id",
+        "response_model", "unseen", "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
@@ -119,6 +120,7 @@ class ModelCall(Scope):
         self.failed_requests = 0
         self.last_failed = False
         self.unseen = False
+        self.content: dict[str, str] = {}
 
     def _start_in(self, rt: Runtime, context: Context) -> None:
         super()._start_in(rt, context)
@@ -270,7 +272,17 @@ class ModelCall(Scope):
             question.settle(rt, outcome)
         return before + 1
 
+    def keep_content(self, key: str, text: str) -> None:
+        """Keep message content, bounded and redacted already, for the span, an event or both."""
+        rt = self._rt
+        if rt is not None and rt.capture:
+            self.keep(key, text)
+        if rt is not None and rt.capture_events:
+            self.content[key] = text
+
     def _measure(self, rt: Runtime, seconds: float, failure: Failure | None) -> None:
+        if self.content:
+            emit_details({**self.frame.stamp, **self._late, **self.content}, self.context)
         if self.covered_by or self.used is None:
             return
         named: dict[str, Any] = {

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Runtime:
     """One configuration at work.
 
-    `capture` allows message content; `disabled` turns every scope into a no-op.
+    `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
+    every scope into a no-op.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part
@@ -37,6 +38,7 @@ class Runtime:
         prices: Prices | None = None,
         profile: Profile = PROFILES["compat"],
         capture: bool = False,
+        capture_events: bool = False,
         disabled: bool = False,
         redact: Callable[[str], str] | None = None,
         attach_processor: Callable[[Any], None] | None = None,
@@ -47,6 +49,7 @@ class Runtime:
         self.prices = prices
         self.profile = profile
         self.capture = capture
+        self.capture_events = capture_events
         self.disabled = disabled
         self.redact = redact
         self._attach_processor = attach_processor

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_agents.signals import Signal, signal_id
+from otel_agents.state.liveness import here
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from otel_agents.signals import Edge
     from otel_agents.tally import Tally
     from otel_agents.vocabulary import Kind
-
-_HOST: Final = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 class Told(Protocol):
@@ -50,6 +49,6 @@ def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended
         unpriced_tokens=own.unpriced,
         attributes=attributes,
         pid=os.getpid(),
-        host=_HOST,
+        host=here(),
         **ended,
     )

@@ -18,7 +18,7 @@ LEVELS: Final = (
     {"version", "vocabulary", "errors", "environment_variables", "py"},
     {"usage", "values", "boundary", "workspace"},
     {"signals", "tally", "templates", "settings_file", "settings"},
-    {"failures", "context", "metrics", "pipeline", "spans"},
+    {"failures", "context", "metrics", "pipeline", "spans", "details"},
     {"runtime", "state"},
     {"measures", "telling"},
     {"location", "wrapper"},

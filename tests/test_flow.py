@@ -296,3 +296,20 @@ def test_a_signal_survives_its_log_record() -> None:
         "error.type": "ValueError",
     }
     assert decode_line(found["otelagents.signal"].encode()) == signal
+
+
+def test_a_torn_line_does_not_swallow_the_next_processs_first(tmp_path: Path) -> None:
+    """A file that ends in the middle of a line gets a line feed before anything else."""
+    path = tmp_path / "signals.jsonl"
+    path.write_bytes(encode_line(a_signal(1))[:-9])
+    sink = jsonl.JsonlSink(path)
+    sink.write([a_signal(2)])
+    sink.close()
+
+    assert [signal.time for signal in decode_lines(path.read_bytes().splitlines())] == [2]
+
+
+def test_a_line_nested_beyond_reason_is_no_signal() -> None:
+    """It is left out, as any other garbage."""
+    assert decode_line(b"[" * 100_000) is None
+    assert decode_line(b'{"attributes":' + b'{"a":' * 100_000) is None

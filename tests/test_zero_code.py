@@ -165,3 +165,34 @@ def test_status_and_doctor_agree_with_what_ran(program: Path) -> None:
         "python", "packages", "settings", "workspace", "opentelemetry-instrument", "pydantic-ai",
         "target shop:Pipeline.run", "traces exporter", "overlap",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "on_span", "on_event"),
+    [
+        ("NO_CONTENT", False, False),
+        ("true", False, False),
+        ("SPAN_ONLY", True, False),
+        ("event_only", False, True),
+        ("SPAN_AND_EVENT", True, True),
+    ],
+)
+def test_content_goes_where_it_is_asked_for(
+    program: Path, wanted: str, on_span: bool, on_event: bool
+) -> None:
+    """On spans, on events, both or neither; a word that is none of these means neither."""
+    done = start(
+        program,
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=wanted,
+        OTEL_LOGS_EXPORTER="console",
+    )
+    records = spans(done.stdout.replace("sold\n", "", 1))
+    told = [found for found in records if "canary-prompt" in json.dumps(found)]
+
+    assert any("context" in found for found in told) == on_span
+    assert (
+        any(
+            found.get("event_name") == "gen_ai.client.inference.operation.details" for found in told
+        )
+        == on_event
+    )

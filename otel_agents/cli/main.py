@@ -90,4 +90,10 @@ def main() -> NoReturn:
         # A terminal that cannot show a character gets its number rather than a crash.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # Taking ten thousand records apart one by one takes 15 ms of the time a user waits.
+        os._exit(code)

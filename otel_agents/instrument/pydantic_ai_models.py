@@ -75,13 +75,13 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
 
 
 def _keep_request(rt: Runtime, call: ModelCall, messages: Any, parameters: Any) -> None:
-    if not rt.capture:
+    if not (rt.capture or rt.capture_events):
         return
     try:
-        call.keep(INPUT_MESSAGES.key, input_messages(messages))
+        call.keep_content(INPUT_MESSAGES.key, input_messages(messages))
         instructions = system_instructions(messages, parameters)
         if instructions:
-            call.keep(SYSTEM_INSTRUCTIONS.key, instructions)
+            call.keep_content(SYSTEM_INSTRUCTIONS.key, instructions)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model request", error)
 
@@ -170,11 +170,11 @@ def beyond(usage: Usage, counted: Usage) -> Usage:
 
 def _keep_answer(call: ModelCall, answer: Any) -> None:
     rt = agents.watching()
-    if rt is None or not rt.capture:
+    if rt is None or not (rt.capture or rt.capture_events):
         return
     try:
         parts = answer.parts if hasattr(answer, "parts") else answer.get().parts
-        call.keep(OUTPUT_MESSAGES.key, output_messages(parts))
+        call.keep_content(OUTPUT_MESSAGES.key, output_messages(parts))
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model answer", error)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from otel_agents.signals import Signal
     from otel_agents.workspace import Workspace
 
-MAX_BYTES: Final = 64 * 1024 * 1024
+# `status` reads all of it: 100,000 signals, 62 MB, took it 0.6 s and 210 MB of memory.
+MAX_BYTES: Final = 8 * 1024 * 1024
 KEEP: Final = 4  # rotated files
 
 
@@ -61,8 +62,12 @@ class JsonlSink:
                 pass
             self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._inode = os.fstat(self._fd).st_ino
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        found = os.fstat(self._fd)
+        self._inode = found.st_ino
+        if found.st_size and os.pread(self._fd, 1, found.st_size - 1) != b"\n":
+            # A crash tore the last line; it must not swallow the first of ours.
+            os.write(self._fd, b"\n")
 
     def _rotate(self) -> None:
         lock = self.path.with_suffix(".lock")

@@ -250,8 +250,9 @@ class _Reading:
         return None
 
     def _agent(self, scope: Scope) -> AgentReport:
-        if scope.outcome is not None:
-            status = SAYS["agent"][scope.outcome]
+        outcome, end = scope.outcome, scope.end
+        if outcome is not None:
+            status = SAYS["agent"][outcome]
         else:
             status = "lost" if self._given_up(scope) else "running"
         usage, cost, unpriced = self.spent[scope.key]
@@ -272,7 +273,7 @@ class _Reading:
             usage=usage,
             usd=None if unpriced else cost,
             unpriced=unpriced,
-            error=scope.end.error if scope.end is not None else None,
+            error=end.error if end is not None else None,
         )
 
     def _phases(self, agents: list[AgentReport]) -> list[PhaseReport]:

@@ -21,6 +21,7 @@ NOTHING: Final = Usage()
 # A signal dated outside this range, in nanoseconds, is garbage that arithmetic could choke on.
 _LAST_TIME: Final = 1 << 63
 _LONGEST: Final = 1e9  # seconds; the same for durations
+_OUTCOMES: Final[dict[str, Outcome]] = {outcome: outcome for outcome in OUTCOMES}
 _VERDICTS: Final = frozenset(kind.name for kind in KINDS.values() if kind.judges)
 
 
@@ -117,10 +118,7 @@ class Scope:
         """How the scope ended, or None while it has not; an unknown word is an error."""
         if self.end is None:
             return None
-        for outcome in OUTCOMES:
-            if outcome == self.end.result:
-                return outcome
-        return "error"
+        return _OUTCOMES.get(self.end.result, "error")
 
     @property
     def seconds(self) -> float | None:

@@ -103,7 +103,9 @@ async def is_cancelled() -> Any:
     agent = Agent(answering(calling(("look", {}))), name="host")
     agent.tool_plain(look)
     task = asyncio.create_task(agent.run("hi"))
-    await reached.wait()
+    waiting = asyncio.create_task(reached.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     task.cancel()
     return await task
 
