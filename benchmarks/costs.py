@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -54,9 +54,10 @@ def _ignore(*_: Any, **__: Any) -> None:
 
 def _left_out() -> dict[str, list[tuple[Any, str, Any]]]:
     """Return what each kind of run replaces, by its name."""
-    from opentelemetry import trace  # noqa: PLC0415 - after the environment is set
-    from contestants import our_originals  # noqa: PLC0415
-    from otel_agents import runtime, scope, stamping  # noqa: PLC0415
+    from contestants import our_originals
+    from opentelemetry import trace
+
+    from otel_agents import runtime, scope, stamping
 
     rt = runtime.get()
     assert rt.pipeline is not None
@@ -87,7 +88,7 @@ class _Clock:
     """CPU seconds of a thread and items handled, by what it did."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.items: Counter[str] = Counter()
 
     def around(self, owner: Any, name: str, title: str, count: Callable[..., int]) -> None:
@@ -107,24 +108,25 @@ class _Clock:
 
 def _watch(clock: _Clock) -> None:
     """Put clocks around what other threads do, and a flush, and the garbage collector."""
-    from opentelemetry import _logs, metrics, trace  # noqa: PLC0415 - after the environment is set
-    from otel_agents import runtime  # noqa: PLC0415
+    from opentelemetry import _logs, metrics, trace
 
+    from otel_agents import runtime
+
+    traces: Any = trace.get_tracer_provider()
+    logs: Any = _logs.get_logger_provider()
+    meters: Any = metrics.get_meter_provider()
     rt = runtime.get()
     assert rt.pipeline is not None
     for lane in rt.pipeline._lanes:
         clock.around(lane.sink, "write", f"sink {lane.sink.name}:, a signal", len)
     for title, processor in (
-        ("SDK: encode and send, a span", trace.get_tracer_provider()._active_span_processor),
-        (
-            "SDK: encode and send, a log record",
-            _logs.get_logger_provider()._multi_log_record_processor,
-        ),
+        ("SDK: encode and send, a span", traces._active_span_processor),
+        ("SDK: encode and send, a log record", logs._multi_log_record_processor),
     ):
         inner = getattr(processor, "_span_processors", None) or processor._log_record_processors
         batch = next(found for found in inner if hasattr(found, "_batch_processor"))
         clock.around(batch._batch_processor._exporter, "export", title, len)
-    reader = metrics.get_meter_provider()._metric_readers[0]
+    reader = meters._metric_readers[0]
     clock.around(reader, "collect", "SDK: collect and send, all metrics", lambda *_: 1)
 
 
@@ -159,7 +161,7 @@ def _more(times: dict[str, list[float]], name: str, than: str) -> float:
 
 def _measure(rounds: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return µs a run in the agents' thread by part, and µs an item in the others."""
-    from contestants import CONTESTANTS  # noqa: PLC0415 - after the environment is set
+    from contestants import CONTESTANTS
 
     contestant = CONTESTANTS["ours"]
     contestant.prepare()

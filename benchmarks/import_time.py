@@ -107,7 +107,7 @@ def _print(before: str, steps: dict[str, dict[str, Any]]) -> float:
         )
         shown = ", ".join(others[:12]) + (f" and {len(others) - 12} more" if others[12:] else "")
         print(f"| {title} | {step['ms']:.1f} | {len(step['modules'])} | {shown} |")
-    counted = sum(steps[title]["ms"] for title in _STEPS)
+    counted: float = sum(steps[title]["ms"] for title in _STEPS)
     verdict = "reached" if counted <= TARGET_MS else "missed"
     print(f"\nimport and configure: {counted:.1f} ms; target {TARGET_MS:.0f} ms, {verdict}")
     return counted

@@ -29,7 +29,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
         return "cancellation"
     if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, SystemExit) and error.code in {None, 0}:
+    if isinstance(error, SystemExit) and (error.code is None or error.code == 0):
         return "success"
     named = (_BY_NAME.get(kind.__name__) for kind in type(error).__mro__)
     return next((outcome for outcome in named if outcome is not None), "error")

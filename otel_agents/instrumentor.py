@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
@@ -52,10 +53,9 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._part(
             "log records", lambda: self.seams.replace(logging.Logger, "makeRecord", _make_record)
         )
-        self._part("concurrency", lambda: concurrency.install(self.seams, configure.flush))
-        self._part("HTTP attempts", lambda: _when_imported(self, "httpx", _http))
-        self._part("HTTP attempts", lambda: _when_imported(self, "httpx2", _http))
-        self._part("pydantic-ai", lambda: _when_imported(self, "pydantic_ai", _pydantic_ai))
+        self._part("threads", lambda: concurrency.install(self.seams))
+        for module, act in _WHEN_IMPORTED.items():
+            self._part(module, functools.partial(_when_imported, self, module, act))
         self._part("pydantic-graph", self.graphs.install)
         self._part("targets", self.targets.install)
 
@@ -103,6 +103,20 @@ def _http(seams: Seams) -> None:
     from otel_agents.instrument import http
 
     http.install(seams)
+
+
+def _processes(seams: Seams) -> None:
+    concurrency.install_processes(seams, configure.flush)
+
+
+# What is replaced in a module when the program imports it, so that nothing is imported for us.
+_WHEN_IMPORTED: Final[dict[str, Callable[[Seams], None]]] = {
+    "concurrent.futures.process": concurrency.install_process_pools,
+    "httpx": _http,
+    "httpx2": _http,
+    "multiprocessing.util": _processes,
+    "pydantic_ai": _pydantic_ai,
+}
 
 
 def _make_record(original: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:

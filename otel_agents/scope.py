@@ -287,8 +287,11 @@ class Scope:
 
     def attach(self) -> None:
         """Make the scope the current one."""
-        if self._rt is not None and not self._ended:
-            self._before = enter(self.context)
+        try:
+            if self._rt is not None and not self._ended:
+                self._before = enter(self.context)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("attach", error)
 
     def detach(self) -> None:
         """Make current what was current before `attach`."""

@@ -6,12 +6,9 @@ starts without instrumentation too: it gets both along with its first piece of w
 
 from __future__ import annotations
 
-import concurrent.futures
 import concurrent.futures.thread
 import contextlib
 import functools
-import multiprocessing.process
-import multiprocessing.util
 import sys
 import threading
 from importlib.metadata import entry_points
@@ -35,7 +32,7 @@ _EXECUTOR_WORK: Final = getattr(concurrent.futures.thread, "_worker", None)
 
 
 class _State:
-    """What `install` was given; `register_after_fork` keeps a weak reference to it."""
+    """What was given to flush with; `register_after_fork` keeps a weak reference to it."""
 
     flush: Callable[[], None] | None = None
 
@@ -43,24 +40,38 @@ class _State:
 _state: Final = _State()
 
 
-def install(seams: Seams, flush: Callable[[], None]) -> None:
-    """Replace where threads, executors and processes take their work.
+def install(seams: Seams) -> None:
+    """Replace where threads and their executors take their work."""
+    seams.replace(threading.Thread, "start", _thread_start)
+    seams.replace(concurrent.futures.thread.ThreadPoolExecutor, "submit", _thread_submit)
+
+
+def install_processes(seams: Seams, flush: Callable[[], None]) -> None:
+    """Replace where processes take their work, once `multiprocessing.util` is imported.
 
     `flush` is called when a child process ends: multiprocessing leaves by `os._exit`, without
     `atexit`.
     """
-    seams.replace(threading.Thread, "start", _thread_start)
-    seams.replace(concurrent.futures.ThreadPoolExecutor, "submit", _thread_submit)
-    seams.replace(concurrent.futures.ProcessPoolExecutor, "submit", _process_submit)
-    seams.replace(multiprocessing.process.BaseProcess, "start", _process_start)
+    from multiprocessing import process, util
+
+    seams.replace(process.BaseProcess, "start", _process_start)
     if _state.flush is None:
-        multiprocessing.util.register_after_fork(_state, _flush_at_exit)
+        util.register_after_fork(_state, _flush_at_exit)
     _state.flush = flush
 
 
+def install_process_pools(seams: Seams) -> None:
+    """Replace where process pools take their work, once `concurrent.futures.process` is imported."""
+    from concurrent.futures.process import ProcessPoolExecutor
+
+    seams.replace(ProcessPoolExecutor, "submit", _process_submit)
+
+
 def _flush_at_exit(state: _State) -> None:
+    from multiprocessing.util import Finalize
+
     if state.flush is not None:
-        multiprocessing.util.Finalize(None, state.flush, exitpriority=0)
+        Finalize(None, state.flush, exitpriority=0)
 
 
 def _inside() -> Context | None:

@@ -181,9 +181,12 @@ def _keep_answer(call: ModelCall, answer: Any) -> None:
 
 def _fail(call: ModelCall, error: BaseException) -> None:
     """End a call that brought no answer. A status says that the provider refused it."""
-    status = getattr(error, "status_code", None)
-    if not call.failed_requests and isinstance(status, int) and status >= _REFUSED_STATUS:
-        call.sent(refused=True)
+    try:
+        status = getattr(error, "status_code", None)
+        if not call.failed_requests and isinstance(status, int) and status >= _REFUSED_STATUS:
+            call.sent(refused=True)
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model error", failure)
     call.end(error)
 
 
@@ -325,8 +328,8 @@ class _StreamContext:
                     raise
                 finally:
                     call.detach()
-                if call.first_chunk is None and has_content(event):
-                    call.chunk()
+                if call.first_chunk is None:
+                    _note_chunk(call, event)
                 yield event
         finally:
             close = getattr(events, "aclose", None)
@@ -360,11 +363,27 @@ class _StreamContext:
         if whole:
             _keep_answer(call, stream)
             call.end()
-        elif error is not None and (self._failed or outcome_of(error) == "timeout"):
+        elif error is not None and (self._failed or _timed_out(error)):
             _fail(call, error)
         else:
             # Left by its consumer, for whatever reason: the provider did nothing wrong.
             call.end(GeneratorExit())
+
+
+def _timed_out(error: BaseException) -> bool:
+    try:
+        return outcome_of(error) == "timeout"
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model stream", failure)
+        return False
+
+
+def _note_chunk(call: ModelCall, event: Any) -> None:
+    try:
+        if has_content(event):
+            call.chunk()
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model chunk", error)
 
 
 def has_content(event: Any) -> bool:
