@@ -61,7 +61,7 @@ def install_processes(seams: Seams, flush: Callable[[], None]) -> None:
 
 
 def install_process_pools(seams: Seams) -> None:
-    """Replace where process pools take their work, once `concurrent.futures.process` is imported."""
+    """Replace where process pools take work, once `concurrent.futures.process` is imported."""
     from concurrent.futures.process import ProcessPoolExecutor
 
     seams.replace(ProcessPoolExecutor, "submit", _process_submit)
