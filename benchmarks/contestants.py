@@ -172,7 +172,7 @@ def _ours_run_each() -> Rig:
     return rig
 
 
-# ---------------------------------------------------------------------- pydantic-ai's own, and peers
+# ---------------------------------------------------------------------- pydantic-ai's own, peers
 
 
 def _native(settings: Any = True, flush: Callable[[], None] = _flush_providers) -> Rig:
@@ -247,9 +247,7 @@ def _openlit() -> Rig:
         (_agent_graph.ModelRequestNode, ("run",)),
         (_agent_graph.CallToolsNode, ("run",)),
     ]
-    originals = [
-        (owner, name, getattr(owner, name)) for owner, names in places for name in names
-    ]
+    originals = [(owner, name, getattr(owner, name)) for owner, names in places for name in names]
     openlit.init(otlp_endpoint=os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
     on, off = _switch(originals)
     return Rig(_plain_run(), on=on, off=off, flush=_flush_providers)

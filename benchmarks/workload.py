@@ -71,7 +71,7 @@ class ByHand:
 
     async def run(self) -> object:
         """Run the agent inside its span."""
-        attributes = {
+        attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": AGENT,
             "gen_ai.request.model": MODEL,
@@ -86,7 +86,7 @@ class ByHand:
 
     async def _answer(self, messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
         reply = _reply(messages)
-        attributes = {
+        attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": MODEL,
             "gen_ai.response.model": MODEL,
@@ -101,7 +101,7 @@ class ByHand:
 
     async def add(self, a: int, b: int) -> int:
         """Add two numbers."""
-        attributes = {
+        attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": "add",
             "gen_ai.tool.type": "function",
