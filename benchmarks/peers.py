@@ -13,6 +13,7 @@ from typing import Final
 HOME: Final = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-agents" / "bench"
 )
+_RELEASE: Final = ("opentelemetry-sdk==1.45.1", "opentelemetry-instrumentation==0.66b1")
 # All run on the same pydantic-ai as ours, so that only the instrumentation differs. The peers are
 # pinned: without a version pip walks back for half an hour, to releases of years ago.
 _REQUIREMENTS: Final = {
@@ -20,8 +21,8 @@ _REQUIREMENTS: Final = {
     "logfire": ("logfire==5.2.0",),
     "langfuse": ("langfuse==5.0.4",),
     # These two need other instrumentations of the same release, and not all have the newest.
-    "openlit": ("openlit==1.45.0", "opentelemetry-instrumentation==0.66b1"),
-    "traceloop": ("traceloop-sdk==0.62.4", "opentelemetry-instrumentation==0.66b1", "httpx"),
+    "openlit": ("openlit==1.45.0", *_RELEASE),
+    "traceloop": ("traceloop-sdk==0.62.4", "httpx", *_RELEASE),
 }
 # openlit asks for the version of the distribution with all extras; nothing of it is needed.
 _UNMET: Final = {"openlit": "pydantic-ai"}

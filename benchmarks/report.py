@@ -28,6 +28,19 @@ def progress(text: str) -> None:
         sys.stderr.flush()
 
 
+# The control's share of the bare SDK from which on the ratios say little.
+_TOO_NOISY: Final = 0.25
+
+
+def noise(rows: dict[str, dict[str, Any]]) -> str:
+    """Return a sentence where the control is too far from zero, else an empty text."""
+    control = rows.get("nothing", {}).get("added_us")
+    bare = rows.get("bare", {}).get("added_us")
+    if control is None or not bare or abs(control) <= _TOO_NOISY * abs(bare):
+        return ""
+    return f"TOO NOISY: the control shows {control:+.0f} µs a run; repeat on a quieter machine."
+
+
 def with_ratios(rows: dict[str, dict[str, Any]]) -> None:
     """Add each row's ratios: its added CPU to the bare SDK's, its CPU to that of nothing."""
     bare = rows.get("bare", {}).get("added_us")
@@ -55,6 +68,8 @@ def print_table(rows: dict[str, dict[str, Any]], about: dict[str, str], argument
         cells = ["-" if row[key] is None else format(row[key], form) for _, key, form in _COLUMNS]
         print(f"| {row['label']} | " + " | ".join(cells) + " |")
     print()
+    if sentence := noise(rows):
+        print(f"{sentence}\n")
     for name, row in rows.items():
         versions = row.get("versions")
         if versions:

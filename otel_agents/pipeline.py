@@ -25,7 +25,7 @@ MAX_WAITING: Final = 20_000  # signals a sink may have waiting; some 20 MB
 _BATCH: Final = 1000
 # A thread that is woken for every signal costs a context switch each; waiting this long first
 # lets signals gather. It is what a killed process can lose.
-_LINGER_SECONDS: Final = 0.05
+_LINGER_SECONDS: Final = 0.1
 
 _live: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
