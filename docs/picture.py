@@ -7,6 +7,7 @@ SIGNALS.jsonl is what a run of the example left in a workspace; SHARE of its sig
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ def main() -> None:
     if run is None:
         sys.exit("no run in this file")
     read = report(run, now=now, alive=lambda *_: True)
-    console = Console(record=True, width=WIDTH, highlight=False, file=Path("/dev/null").open("w"))
+    console = Console(record=True, width=WIDTH, highlight=False, file=io.StringIO())
     console.print(Group(*lines(read, now=now, width=WIDTH)), no_wrap=True, crop=False)
     drawn = console.export_svg(title="otel-agents status --watch", unique_id="status")
     # No font is loaded from elsewhere: the reader's own monospace serves.

@@ -194,7 +194,7 @@ def decorate(function: _F, make: Callable[[], Scope]) -> _F:
     """Return a function that runs in a scope of its own at every call, and passes for the old."""
     from otel_agents.wrapper import Wrapper  # wrapt, which only programs that decorate load
 
-    plain = getattr(function, "__func__", function)
+    plain: Any = getattr(function, "__func__", function)
     lazy = is_lazy(plain)
 
     def around(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:

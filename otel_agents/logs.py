@@ -21,7 +21,7 @@ from otel_agents.signals import Ids
 from otel_agents.values import plain, redact, unbroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Generator, MutableMapping
 
 # The ids a log record bears, in the order they are written.
 LOGGED: Final = (
@@ -98,7 +98,7 @@ def correlate(
 
 
 @contextmanager
-def log_context(**ids: Any) -> Iterator[None]:
+def log_context(**ids: Any) -> Generator[None]:
     """Set ids for the log records (and spans) inside a `with`, without opening a scope.
 
     Known names: `run_id`, `workflow`, `work_order_id`, `correlation_id`, `plan_id`, `iteration`,

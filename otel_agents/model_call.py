@@ -234,7 +234,7 @@ class ModelCall(Scope):
         found: dict[str, Any] = {
             RESPONSE_MODEL.key: self.response_model or None,
             RESPONSE_ID.key: self.response_id or None,
-            FINISH_REASONS.key: self.finish_reasons or None,
+            FINISH_REASONS.key: tuple(self.finish_reasons) or None,
             TIME_TO_FIRST_CHUNK.key: self.first_chunk,
             USAGE_COMPLETE.key: None if usage.complete else False,
             COVERED_BY.key: self.covered_by or None,

@@ -29,7 +29,7 @@ from otel_agents.usage import Prices
 from otel_agents.vocabulary import PROFILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -147,7 +147,7 @@ def capture(
     prices: Mapping[str, Mapping[str, float]] | None = None,
     semconv: str = "compat",
     content: bool = False,
-) -> Iterator[Captured]:
+) -> Generator[Captured]:
     """Instrument the process, record in memory, and undo both at the end of the `with`.
 
     Args:

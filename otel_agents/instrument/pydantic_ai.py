@@ -37,7 +37,9 @@ def install(seams: Seams) -> None:
     """
     from pydantic_ai import Agent  # only where it is imported
     from pydantic_ai._run_context import get_current_run_context
+    from pydantic_ai.agent import AbstractAgent
     from pydantic_ai.models import Model
+    from pydantic_ai.result import StreamedRunResultSync
 
     agents.current_run = get_current_run_context
     seams.replace(Agent, "iter", agents.iter_)
@@ -45,6 +47,8 @@ def install(seams: Seams) -> None:
     for cls in _subclasses(Model):
         _install_model(seams, cls)
     seams.each_new_subclass(Model, functools.partial(_install_model, seams))
+    if not hasattr(StreamedRunResultSync, "__enter__"):
+        seams.replace(AbstractAgent, "run_stream_sync", agents.run_stream_sync)
     with contextlib.suppress(ImportError, AttributeError):
         from pydantic_ai.agent import AgentRealtime  # since 2.30
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -49,6 +51,10 @@ def _outside() -> Any:
 current_run: Callable[[], Any] = _outside
 # The attempts that are under way, by the id of their run.
 _under_way: Final[dict[str, AgentScope]] = {}
+
+
+# Where `run_stream_sync` finds the scope of the agent that it starts.
+_opened: Final[ContextVar[list[AgentScope] | None]] = ContextVar("otelagents-opened", default=None)
 
 
 def watching() -> runtime.Runtime | None:
@@ -104,6 +110,31 @@ def iter_(original: Callable[..., Any]) -> Callable[..., Any]:
         return inner if watching() is None else _AgentContext(inner, self, kwargs)
 
     return iter_
+
+
+def run_stream_sync(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `run_stream_sync` of the versions whose result cannot be closed (before 2.5).
+
+    pydantic-ai leaves the agent's block open there: the attempt ends when the result is let go.
+    """
+
+    @functools.wraps(original)
+    def run_stream_sync(self: Any, *args: Any, **kwargs: Any) -> Any:
+        opened: list[AgentScope] = []
+        token = _opened.set(opened)
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            _opened.reset(token)
+        if opened:
+            weakref.finalize(result, _let_go, opened[0])
+        return result
+
+    return run_stream_sync
+
+
+def _let_go(scope: AgentScope) -> None:
+    _end_agent(scope, GeneratorExit() if _left_early(scope) else None)
 
 
 class _AgentContext:
@@ -182,6 +213,9 @@ def _remember(scope: AgentScope | None, run: Any) -> None:
         if scope is not None and not scope.ended:
             scope.run = run
             _under_way[run.ctx.state.run_id] = scope
+            opened = _opened.get()
+            if opened is not None:
+                opened.append(scope)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("agent run", error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _MODEL: Final = KINDS["model"]
 _ASKING: Final = frozenset({"chat", "generate_content", "text_completion"})
 _REFUSED_STATUS: Final = 400
+_END: Final = object()
 # How genai-prices calls the rates of a batch.
 _BATCH: Final = {"processing": "batch"}
 
@@ -131,7 +133,9 @@ def _take_answer(call: ModelCall, answer: Any, messages: Any, *, whole: bool = T
     """Take usage, model, id and finish reason of a response, or of a stream so far."""
     try:
         usage = answer.usage
-        usage = _since(from_pydantic_ai(usage() if callable(usage) else usage), answer, messages)
+        # A method at first; later a value that warns when it is called.
+        usage = from_pydantic_ai(usage() if inspect.ismethod(usage) else usage)
+        usage = _since(usage, answer, messages)
         reason = answer.finish_reason
         call.answered(
             usage if whole else replace(usage, complete=False),
@@ -276,7 +280,7 @@ def request_stream(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _StreamContext:
-    """What `request_stream` returns: a call that lasts to the end of its block.
+    """What `request_stream` returns: a call that lasts to its last chunk, or to when it is left.
 
     Its span is current while the provider is read, never in the consumer's code between chunks.
     """
@@ -319,15 +323,17 @@ class _StreamContext:
             while True:
                 call.attach()
                 try:
-                    event = await anext(events)
-                except StopAsyncIteration:
-                    self._done = True
-                    return
+                    event = await anext(events, _END)
                 except Exception:
                     self._failed = True
                     raise
                 finally:
                     call.detach()
+                if event is _END:
+                    self._done = True
+                    # What the consumer does with it afterwards is no part of the call.
+                    self._finish(call, None)
+                    return
                 if call.first_chunk is None:
                     _note_chunk(call, event)
                 yield event
@@ -342,7 +348,7 @@ class _StreamContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> Any:
-        call, stream = self._call, self._stream
+        call = self._call
         if call is None:
             return await self._inner.__aexit__(kind, error, traceback)
         call.attach()
@@ -350,14 +356,16 @@ class _StreamContext:
             suppressed = await self._inner.__aexit__(kind, error, traceback)
         except BaseException as raised:
             call.detach()
-            self._finish(call, stream, raised)
+            self._finish(call, raised)
             raise
         call.detach()
-        self._finish(call, stream, error)
+        self._finish(call, error)
         return suppressed
 
-    def _finish(self, call: ModelCall, stream: Any, error: BaseException | None) -> None:
-        self._stream = None
+    def _finish(self, call: ModelCall, error: BaseException | None) -> None:
+        if call.ended:
+            return
+        stream, self._stream = self._stream, None
         whole = self._done or getattr(stream, "_finished", False) is True
         _take_answer(call, stream, self._messages, whole=whole)
         if whole:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from otel_agents.boundary import caught
 from otel_agents.instrument.pydantic_ai_agents import AGENT, model_and_provider, watching
 from otel_agents.instrument.pydantic_ai_models import beyond
@@ -90,12 +92,26 @@ class _SessionContext:
         if scope is not None:
             scope.detach()
         if call is not None:
-            used = _used(self._session)
-            if used is not None and self._before is not None:
-                call.answered(beyond(used, self._before))
-            call.end(error)
+            self._take_usage(call)
+            left = self._session is not None and not _is_the_models(error)
+            call.end(GeneratorExit() if left and error is not None else error)
         if scope is not None:
             scope.end(error)
+
+    def _take_usage(self, call: ModelCall) -> None:
+        try:
+            used = _used(self._session)
+            if used is not None and self._before is not None:
+                more = beyond(used, self._before)
+                # Not every provider's responses are requests; the session is one at least.
+                call.answered(replace(more, requests=max(1, more.requests)))
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("realtime usage", error)
+
+
+def _is_the_models(error: BaseException | None) -> bool:
+    """Return whether an error that left a session is its connection's, not its consumer's."""
+    return any(kind.__name__ == "ModelAPIError" for kind in type(error).__mro__)
 
 
 def _used(session: Any) -> Usage | None:

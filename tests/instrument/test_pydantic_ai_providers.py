@@ -27,6 +27,8 @@ from tests.providers.server import ProviderServer, Route
 # Small enough for pydantic-ai to ask Anthropic for a whole answer; it streams larger ones itself.
 WHOLE: Any = {"max_tokens": 1000}
 routes = pytest.mark.parametrize("route", list(MODELS))
+# The clients that repeat a refused request by themselves.
+repeating = pytest.mark.parametrize("route", ["chat", "responses", "messages"])
 streaming = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 PROVIDERS = {
     "chat": "openai", "responses": "openai", "messages": "anthropic", "gemini": "gcp.gemini",
@@ -146,7 +148,7 @@ def test_an_answer_is_named(
     assert ("gen_ai.response.time_to_first_chunk" in found) is streamed
 
 
-@routes
+@repeating
 @streaming
 def test_a_refusal_that_the_client_repeats_is_another_attempt(
     captured: Captured, provider_server: ProviderServer, route: Route, streamed: bool
@@ -167,14 +169,11 @@ def test_a_refusal_that_the_client_repeats_is_another_attempt(
     assert attributes(captured.span("invoke_agent asker"))["otelagents.usage.complete"] is True
 
 
-@routes
-@streaming
+@repeating
 def test_refused_invalid_and_good_is_one_question_of_three_attempts(
-    captured: Captured, provider_server: ProviderServer, route: Route, streamed: bool
+    captured: Captured, provider_server: ProviderServer, route: Route
 ) -> None:
     """429, then an answer that is refused, then a good one: both answers were billed."""
-    if streamed:
-        pytest.skip("pydantic-ai has no output retries in run_stream")
     bill = bill_for(route)
     provider_server.reply(
         route,
@@ -296,14 +295,12 @@ def test_a_stream_that_is_left_keeps_what_was_seen(
     assert verdicts(captured, "calls") == {"cancellation": 1}
 
 
-@routes
+@pytest.mark.parametrize("route", ["chat", "responses", "gemini"])  # Anthropic's refuses it
 @streaming
 def test_an_answer_without_usage_is_incomplete(
     captured: Captured, provider_server: ProviderServer, route: Route, streamed: bool
 ) -> None:
     """A provider that says nothing of its usage: absent, not zero, and no price."""
-    if route == "messages":
-        pytest.skip("Anthropic's client refuses an answer without usage")
     provider_server.reply(route, Answer(text="all is well", with_usage=False))
     run(provider_server, route, streamed=streamed)
 
@@ -323,7 +320,8 @@ def test_a_good_status_with_no_answer_is_an_error(
     with pytest.raises(Exception):  # noqa: B017 - each client has an error of its own
         run(provider_server, route, streamed=False)
 
-    assert verdicts(captured, "calls") == {"error": 1}
+    # Gemini's takes it for an answer without content, which the agent refuses.
+    assert verdicts(captured, "calls") == {"failure" if route == "gemini" else "error": 1}
     assert attributes(captured.span("invoke_agent asker"))["otelagents.usage.complete"] is False
 
 
@@ -384,7 +382,8 @@ def test_many_calls_at_once_add_up(captured: Captured, provider_server: Provider
     """Forty agents on four kinds of client, some refused first: the sums are the bill."""
     for route in MODELS:
         bill = bill_for(route)
-        provider_server.reply(route, *[rate_limited()] * 3)
+        if route != "gemini":
+            provider_server.reply(route, *[rate_limited()] * 3)
         provider_server.always(route, Answer(text="all is well", tokens=bill))
 
     async def main() -> None:
@@ -404,5 +403,5 @@ def test_many_calls_at_once_add_up(captured: Captured, provider_server: Provider
     assert usage_sum(captured)["output_tokens"] == billed.output
     assert sum(tokens(captured).values()) == billed.input + billed.output
     assert verdicts(captured, "calls") == {"success": 40}
-    assert verdicts(captured, "attempts") == {"error": 12, "success": 40}
+    assert verdicts(captured, "attempts") == {"error": 9, "success": 40}
     assert len(named(captured, "invoke_agent asker")) == 40
