@@ -23,7 +23,7 @@ from pydantic_ai.messages import ModelRequest
 from pydantic_ai.models.instrumented import InstrumentationSettings
 
 import otel_agents as oa
-from otel_agents.testing import Captured, capture
+from otel_agents.testing import capture
 from tests.instrument.kit import attributes, named, roll_up, tokens, verdicts
 from tests.instrument.peers import peers  # noqa: F401 - a fixture
 from tests.providers.answers import Answer, Tokens, ToolCall

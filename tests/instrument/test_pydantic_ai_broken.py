@@ -150,7 +150,8 @@ def in_scopes(program: Callable[[], Any]) -> Callable[[], Any]:
 MODULES = [
     "context", "details", "failures", "instrument.content", "instrument.pydantic_ai_agents",
     "instrument.pydantic_ai_models", "instrument.pydantic_ai_tools", "location", "measures",
-    "metrics", "model_call", "pipeline", "runtime", "scope", "signals", "spans", "stamping", "tally",
+    "metrics", "model_call", "pipeline", "runtime", "scope", "signals", "spans", "stamping",
+    "tally",
     "telling", "usage.plan", "usage.prices", "usage.pydantic_ai", "usage.reading", "usage.record",
     "values",
 ]  # fmt: skip
@@ -249,7 +250,9 @@ def differences(
 @pytest.mark.parametrize("module", MODULES)
 def test_the_host_does_not_notice_that_we_are_broken(module: str, expected: list[Any]) -> None:
     """Whichever function of ours raises, results and exceptions are those of an unwatched run."""
-    functions = ((label, places) for label, places in own_functions(module) if label not in CATCHING)
+    functions = (
+        (label, places) for label, places in own_functions(module) if label not in CATCHING
+    )
 
     assert differences(functions, expected, set()) == {}
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
 from pydantic_ai import Agent, direct
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart
@@ -120,6 +122,24 @@ def test_a_request_in_a_tool_belongs_to_the_tool(captured: Captured) -> None:
     assert captured.metric("otelagents.tokens", agent="host", model=PRICED) == 110
 
 
+def test_a_failed_request_of_a_tool_is_no_try_of_its_agent(captured: Captured) -> None:
+    """A tool's own request is a question of its own, whose error ends it."""
+    agent = Agent(TestModel(), name="host")
+
+    @agent.tool_plain
+    async def ask() -> str:
+        try:
+            await direct.model_request(answering(ModelHTTPError(503, PRICED)), ASKED)
+        except ModelHTTPError:
+            return "nobody answers"
+        raise AssertionError
+
+    asyncio.run(agent.run("hi"))
+
+    assert verdicts(captured, "calls") == {"success": 2, "error": 1}
+    assert verdicts(captured, "attempts") == {"success": 2, "error": 1}
+
+
 def test_an_overridden_model_is_the_one_that_is_named(captured: Captured) -> None:
     """`agent.override(model=TestModel())` shows on the agent and on its calls."""
     agent = adder()
@@ -226,6 +246,41 @@ def test_a_model_that_extends_another_is_one_call(captured: Captured) -> None:
 
     assert captured.tree() == "invoke_agent heir\n  chat priced"
     assert tokens(captured) == {"input": 100, "output": 10}
+
+
+class Resold(Router):
+    """A model of one maker that another provider serves."""
+
+    async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        return ModelResponse(
+            parts=[TextPart("yes")],
+            usage=CALL,
+            model_name="llama-3.3-70b-versatile",
+            provider_url="https://api.groq.com/openai/v1",
+        )
+
+
+def test_a_resellers_price_goes_by_its_address(captured: Captured) -> None:
+    """A provider that no table knows by name is priced by the address that was called."""
+    Agent(Resold(answering()), name="thrifty").run_sync("hi")
+
+    price = calc_price(
+        PricedUsage(input_tokens=100, output_tokens=10),
+        "llama-3.3-70b-versatile", provider_id="groq",
+    ).total_price  # fmt: skip
+    assert captured.metric("otelagents.cost") == pytest.approx(float(price), abs=1e-12)
+    assert captured.metric("otelagents.tokens.unpriced") == 0
+
+
+def test_an_unknown_price_is_not_zero(captured: Captured) -> None:
+    """Tokens of a model without a price are counted as such, and no cost is told."""
+    Agent(answering("yes", name="nobody-knows"), name="host").run_sync("hi")
+
+    found = attributes(captured.span("invoke_agent host"))
+    assert found["otelagents.usage.unpriced_tokens"] == 110
+    assert "otelagents.cost.total" not in found
+    assert captured.metric("otelagents.tokens.unpriced", model="nobody-knows") == 110
+    assert [name for name, *_ in captured.points() if name == "otelagents.cost"] == []
 
 
 def test_falling_back_is_another_attempt_at_the_same_question(captured: Captured) -> None:

@@ -242,9 +242,7 @@ def test_a_stream_that_breaks_keeps_what_was_seen(
 ) -> None:
     """What the provider told before the break is kept as a lower bound; nothing is invented."""
     bill = bill_for(route)
-    provider_server.reply(
-        route, Answer(text="one two three four five", tokens=bill, break_after=3)
-    )
+    provider_server.reply(route, Answer(text="one two three four five", tokens=bill, break_after=3))
     with pytest.raises(Exception):  # noqa: B017 - each client has an error of its own
         run(provider_server, route, streamed=True)
 

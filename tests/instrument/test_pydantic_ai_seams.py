@@ -77,6 +77,26 @@ def test_classes_that_are_made_meanwhile_are_put_back_too() -> None:
     assert vars(plain)["request"].__code__ is vars(made)["request"].__code__
 
 
+def test_what_a_class_inherits_is_inherited_again() -> None:
+    """A function that was replaced where it was only inherited leaves no entry behind."""
+
+    class Base:
+        def greet(self) -> str:
+            return "hi"
+
+    class Child(Base):
+        pass
+
+    seams = Seams()
+    seams.replace(Child, "greet", lambda original: lambda self: original(self) + "!")
+    seams.each_new_subclass(Child, lambda cls: None)
+    assert Child().greet() == "hi!"
+    seams.restore()
+
+    assert Child().greet() == "hi"
+    assert {"greet", "__init_subclass__"} & vars(Child).keys() == set()
+
+
 def test_a_class_that_is_made_afterwards_is_left_alone() -> None:
     """After `uninstrument` a new model class is not wrapped."""
     seams = Seams()

@@ -361,6 +361,22 @@ def test_a_consumers_own_error_is_not_the_models(captured: Captured) -> None:
     assert attributes(captured.span("invoke_agent speaker"))["error.type"] == "ZeroDivisionError"
 
 
+def test_a_consumers_error_in_a_direct_stream_is_not_the_models(captured: Captured) -> None:
+    """Nothing stands between the consumer and the call there; it was left all the same."""
+
+    async def main() -> None:
+        model = speaking().model
+        async with direct.model_request_stream(model, ASKED) as events:
+            async for _ in events:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
+
+    assert attributes(captured.span("chat priced"))["otelagents.result"] == "cancellation"
+    assert verdicts(captured, "calls") == {"cancellation": 1}
+
+
 def test_the_current_span_is_the_same_between_chunks(captured: Captured) -> None:
     """Inside the block the agent is current on purpose; the model's span never is."""
     seen: list[str] = []
@@ -399,6 +415,21 @@ def test_a_call_lasts_to_its_last_chunk(captured: Captured) -> None:
     assert call.start_time <= moments[0] <= moments[-1] <= call.end_time
     assert agent.start_time <= call.start_time <= call.end_time <= agent.end_time
     assert attributes(call)["gen_ai.request.stream"] is True
+
+
+def test_a_call_ends_with_its_last_chunk(captured: Captured) -> None:
+    """What the consumer does afterwards in the block is the agent's time, not the model's."""
+    ended: list[str] = []
+
+    async def main() -> None:
+        async with speaking().run_stream("hi") as result:
+            async for _ in result.stream_text(delta=True, debounce_by=None):
+                assert captured.spans == []
+            ended.extend(span.name for span in captured.spans)
+
+    asyncio.run(main())
+
+    assert ended == ["chat priced"]
 
 
 @pytest.mark.parametrize(

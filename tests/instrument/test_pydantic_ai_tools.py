@@ -1,4 +1,4 @@
-"""Tools: what failed and what was put off, many at once, agents inside tools, spans inside tools."""
+"""Tools: what failed and what was put off, many at once, agents and spans inside tools."""
 
 from __future__ import annotations
 
@@ -185,7 +185,8 @@ def test_arguments_that_do_not_fit_are_the_tools_error(captured: Captured) -> No
 
     agent.run_sync("hi")
 
-    assert [attributes(span)["otelagents.result"] for span in named(captured, "execute_tool look")] == [
+    looks = named(captured, "execute_tool look")
+    assert [attributes(span)["otelagents.result"] for span in looks] == [
         "error", "success",
     ]  # fmt: skip
     assert verdicts(captured, "attempts") == {"success": 3}

@@ -57,6 +57,8 @@ def test_a_signal_to_the_parent_ends_the_stack(tmp_path: Path, number: signal.Si
     code = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "from stack import Stack\n"
+        # A shell starts what runs in the background with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Stack.start(sys.argv[2]): print('up', flush=True); signal.pause()\n"
     )
     with subprocess.Popen(  # noqa: S603
