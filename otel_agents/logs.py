@@ -18,7 +18,8 @@ from opentelemetry import trace
 
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, stamp_of
 from otel_agents.signals import Ids
-from otel_agents.values import plain, redact, unbroken
+from otel_agents.text import unbroken
+from otel_agents.values import plain, redact
 
 if TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping

@@ -163,30 +163,3 @@ def _truth(value: Any) -> bool | None:
     if isinstance(value, str):
         return {"passed": True, "true": True, "failed": False, "false": False}.get(value.lower())
     return bool(value) if isinstance(value, int | float) else None
-
-
-def visible(text: str) -> str:
-    """Return text with control characters and bidirectional overrides as visible escapes.
-
-    A name can hold an escape sequence that rewrites a terminal, or a line feed that forges a line.
-    """
-    if text.isprintable() and text.isascii():
-        return text
-    return "".join(
-        char
-        if char.isprintable()
-        and not "\u202a" <= char <= "\u202e"
-        and not "\u2066" <= char <= "\u2069"
-        else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
-# Characters that JSON may hold as they are but that end a line for some readers, or that a
-# terminal obeys: C1 controls, line and paragraph separators, marks that turn text around.
-_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
-
-def unbroken(text: str) -> str:
-    """Return JSON text as one line for every reader, the same value as before."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -16,7 +16,7 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 # module has to be placed here on purpose.
 LEVELS: Final = (
     {"version", "vocabulary", "errors", "environment_variables", "py"},
-    {"usage", "values", "boundary", "workspace"},
+    {"usage", "text", "values", "boundary", "workspace"},
     {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline", "spans", "details"},
     {"runtime", "state"},

@@ -13,9 +13,9 @@ from typing import Final
 import click
 
 from otel_agents.cli.envelope import OK
-from otel_agents.cli.text import visible
 from otel_agents.errors import UnavailableError
 from otel_agents.signals import new_id
+from otel_agents.text import visible
 from otel_agents.workspace import Workspace, create, find
 
 _COLLECTOR: Final = ("127.0.0.1", 4317)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from otel_agents.cli.envelope import FAILED, OK, print_data
-from otel_agents.cli.text import visible
+from otel_agents.text import visible
 
 
 @click.command("doctor")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +10,7 @@ import msgspec
 
 from otel_agents.signals import new_id
 from otel_agents.state.times import rfc3339
+from otel_agents.text import unbroken
 
 if TYPE_CHECKING:
     from otel_agents.errors import OtelAgentsError
@@ -21,16 +21,12 @@ FAILED: Final = 1
 MISUSED: Final = 2
 INTERRUPTED: Final = 3
 
-# Characters that JSON may hold as they are but a terminal may obey: C1 controls, and those that
-# change the direction of text or break lines.
-_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
 
 def envelope(data: Any, error: dict[str, Any] | None = None) -> str:
     """Return one line: `{"data": …, "error": null|{code, message, details}, "meta": {…}}`."""
     meta = {"timestamp": rfc3339(time.time_ns()), "request_id": new_id()}
     text = msgspec.json.encode({"data": data, "error": error, "meta": meta}).decode()
-    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return unbroken(text)
 
 
 def print_data(data: Any) -> None:
@@ -49,7 +45,7 @@ def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
         as_json: Whether the command was asked for JSON.
 
     """
-    from otel_agents.cli.text import visible  # only where something failed
+    from otel_agents.text import visible  # only where something failed
 
     if as_json:
         sys.stdout.write(envelope(None, {"code": code, "message": message, "details": {}}) + "\n")

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from otel_agents.cli.envelope import OK, print_data
-from otel_agents.cli.text import visible
 from otel_agents.errors import SettingsError
+from otel_agents.text import visible
 from otel_agents.workspace import create
 
 

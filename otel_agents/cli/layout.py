@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from otel_agents.cli.text import visible
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from otel_agents.cli.layout import STATES, failure, in_ascii, state, table
 from otel_agents.cli.rows import Body
-from otel_agents.cli.text import cost, count, duration, percent, plural, roughly, visible
+from otel_agents.cli.text import cost, count, duration, percent, plural, roughly
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

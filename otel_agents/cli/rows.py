@@ -8,7 +8,8 @@ from rich.text import Text
 
 from otel_agents.cli.agents import Node, gather, tree
 from otel_agents.cli.layout import TIMES, WIDE, Row, failure, state, styled
-from otel_agents.cli.text import count, duration, money, percent, plural, short, visible
+from otel_agents.cli.text import count, duration, money, percent, plural, short
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
-_SPACES: Final = str.maketrans({"\n": " ", "\r": " ", "\t": " "})
-# Controls, direction marks, lone surrogates, line and paragraph separators.
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS: Final = "\u200c\u200d"  # some scripts and emoji are written with them
-
-
-def visible(text: str) -> str:
-    """Return text on one line, with what a terminal would obey or hide written out.
-
-    A name or message can hold an escape sequence or a mark that turns text around.
-    """
-    text = text.translate(_SPACES)
-    if text.isprintable():
-        return text
-    return "".join(map(_spelled, text))
-
-
-def _spelled(char: str) -> str:
-    if unicodedata.category(char) not in _HIDDEN or char in _JOINERS:
-        return char
-    return f"\\x{ord(char):02x}" if char <= "\xff" else f"\\u{ord(char):04x}"
 
 
 def duration(seconds: float) -> str:

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from otel_agents.cli.envelope import print_data
-from otel_agents.cli.text import count, money, percent, roughly, visible
+from otel_agents.cli.text import count, money, percent, roughly
 from otel_agents.state.estimate import history
 from otel_agents.state.liveness import alive
 from otel_agents.state.report import RunReport, report
 from otel_agents.state.view import as_data
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.cli.follow import Follower

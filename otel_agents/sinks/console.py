@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
 from otel_agents.signals import event_name
-from otel_agents.values import visible
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from otel_agents.cli.render import lines
-from otel_agents.cli.text import cost, duration, money, short, visible
+from otel_agents.cli.text import cost, duration, money, short
 from otel_agents.state.estimate import history
 from otel_agents.state.report import RunReport, report
 from otel_agents.state.run import fold
+from otel_agents.text import visible
 
 from state.build import BEGIN, SECOND, Story, dead, living, shop, tokens  # isort: skip
 
