@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.providers.server import ProviderServer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture
+def provider_server() -> Iterator[ProviderServer]:
+    """Serve a provider with an empty script; see `ProviderServer`."""
+    with ProviderServer() as server:
+        yield server
 
 
 @pytest.fixture

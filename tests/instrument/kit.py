@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -166,6 +166,3 @@ def everything(captured: Captured) -> str:
         for span in captured.spans
     ]  # fmt: skip
     return repr((spans, captured.points(), captured.signals))
-
-
-Maker = Callable[[], Any]

@@ -34,12 +34,6 @@ BILL = Tokens(input=100, output=20, cache_read=30, reasoning=4)
 INPUT_KEYS = ("gen_ai.usage.input_tokens", "llm.token_count.prompt")
 
 
-@pytest.fixture
-def provider_server() -> Iterator[ProviderServer]:
-    with ProviderServer() as server:
-        yield server
-
-
 def script(server: ProviderServer, route: Any) -> None:
     server.reply(
         route,

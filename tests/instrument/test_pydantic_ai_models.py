@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -336,3 +337,60 @@ def test_two_agents_stepped_in_turn_keep_their_own_calls(captured: Captured) -> 
     ]  # fmt: skip
     assert captured.metric("otelagents.tokens", agent="first") == 110
     assert captured.metric("otelagents.tokens", agent="second") == 110
+
+
+def test_a_span_inside_a_call_is_its_child(captured: Captured) -> None:
+    """What a client does while the model is asked, whole or streamed, belongs to the call."""
+    tracer = captured.tracer_provider.get_tracer("somebody-else")
+
+    def reply(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        tracer.start_span("post").end()
+        return ModelResponse(parts=[TextPart("yes")], usage=CALL)
+
+    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        for word in WORDS:
+            tracer.start_span("read").end()
+            yield word
+
+    async def main() -> None:
+        model = FunctionModel(reply, stream_function=stream, model_name=PRICED)
+        agent = Agent(model, name="host")
+        with oa.run("shop", id="r1"), oa.phase("plan"):
+            await agent.run("hi")
+            async with agent.run_stream("hi") as result:
+                await result.get_output()
+
+    asyncio.run(main())
+
+    whole, streamed = named(captured, "chat priced")
+    assert [span.parent.span_id for span in named(captured, "post")] == [whole.context.span_id]
+    reads = named(captured, "read")
+    assert len(reads) == len(WORDS)
+    assert {span.parent.span_id for span in reads} == {streamed.context.span_id}
+    for span in reads:
+        found = attributes(span)
+        assert (found["otelagents.run.id"], found["otelagents.phase.name"]) == ("r1", "plan")
+        assert found["otelagents.agent.run.id"] == attributes(streamed)["otelagents.agent.run.id"]
+
+
+class Compacting(TestModel):
+    """A model that makes a history shorter."""
+
+    async def compact_messages(
+        self, request_context: Any, *, instructions: str | None = None
+    ) -> ModelResponse:
+        if instructions == "fail":
+            raise ModelHTTPError(500, "test")
+        return ModelResponse(parts=[TextPart("short")], usage=CALL, model_name=PRICED)
+
+
+def test_a_history_that_a_model_shortens_is_billed(captured: Captured) -> None:
+    """`compact_messages` asks the provider as a request does, and costs as much."""
+    context = SimpleNamespace(messages=ASKED)
+    answer = asyncio.run(Compacting().compact_messages(context))
+    with pytest.raises(ModelHTTPError):
+        asyncio.run(Compacting().compact_messages(context, instructions="fail"))
+
+    assert answer.parts[0].content == "short"
+    assert tokens(captured) == {"input": 100, "output": 10}
+    assert verdicts(captured, "calls") == {"success": 1, "error": 1}

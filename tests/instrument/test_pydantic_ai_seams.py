@@ -207,3 +207,22 @@ def test_a_run_in_a_thread_belongs_to_where_the_thread_was_started(captured: Cap
         thread.join()
 
     assert captured.tree() == "invoke_workflow shop\n  invoke_agent t\n    chat priced"
+
+
+def test_the_http_clients_are_put_back() -> None:
+    """The transports of httpx and its successor have their own functions afterwards."""
+    clients = [__import__(name) for name in ("httpx", "httpx2")]
+    places = [
+        (transport, name)
+        for client in clients
+        for transport, name in (
+            (client.HTTPTransport, "handle_request"),
+            (client.AsyncHTTPTransport, "handle_async_request"),
+        )
+    ]
+    before = [vars(owner)[name] for owner, name in places]
+    with capture():
+        watched = [vars(owner)[name] for owner, name in places]
+
+    assert not any(mine is theirs for mine, theirs in zip(watched, before, strict=True))
+    assert [vars(owner)[name] for owner, name in places] == before

@@ -101,8 +101,6 @@ def run_stream_sync(agent: Any) -> None:
 
 
 WAYS = [*map(in_loop, ASYNC_WAYS), run_sync, run_stream_sync]
-# A streamed `FunctionModel` tells its usage by itself: 50 tokens a prompt, words of the answer.
-STREAMED = {run_stream, run_stream_output, run_stream_events, event_handler, stream_by_hand}
 pytestmark = pytest.mark.usefixtures("thread_loop")
 ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
