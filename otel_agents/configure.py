@@ -102,13 +102,10 @@ def attach_processors(tracer_provider: Any) -> None:
         return
     from opentelemetry._logs import get_logger_provider
 
-    from otel_agents.stamping import StampLogs, StampSpans
+    from otel_agents.stamping import StampSpans, stamp_logs
 
     add(StampSpans())
-    add_logs = getattr(get_logger_provider(), "add_log_record_processor", None)
-    if add_logs is not None:
-        # First in line, so that the exporter behind it sees the stamped record.
-        add_logs(StampLogs())
+    stamp_logs(get_logger_provider())
 
 
 def prepare() -> None:
@@ -121,10 +118,9 @@ def prepare() -> None:
     try:
         from opentelemetry import trace
 
-        off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
-        names = {name.strip() for name in off.split(",")}
         provider = type(trace.get_tracer_provider()).__name__
-        if sdk_disabled() or names & {"otel_agents", "*"} or provider != "ProxyTracerProvider":
+        off = switched_off() & {"otel_agents", "*"}
+        if sdk_disabled() or off or provider != "ProxyTracerProvider":
             return
         from opentelemetry.sdk._configuration import (
             _OTelSDKConfigurator,
@@ -137,6 +133,12 @@ def prepare() -> None:
         configurator().configure()
     except Exception as error:  # noqa: BLE001 - an error here would stop every instrumentor
         caught("SDK set-up", error)
+
+
+def switched_off() -> set[str]:
+    """Return the instrumentors that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` names; `*` is all."""
+    names = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    return {name.strip() for name in names}
 
 
 def sdk_disabled() -> bool:

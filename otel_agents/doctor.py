@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, requires, ver
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_agents.configure import sdk_disabled, settings_now
+from otel_agents.configure import sdk_disabled, settings_now, switched_off
 from otel_agents.instrument import pydantic_ai
 from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
@@ -118,11 +118,7 @@ def _instrumentation(_settings: Settings) -> Iterator[Check]:
         detail="loads otel_agents" if "otel_agents" in names else "does not know otel_agents",
         fix=None if "otel_agents" in names else "install the otel-agents wheel, not its sources",
     )
-    off = {
-        name.strip()
-        for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
-    }
-    if off & {"otel_agents", "*"}:
+    if switched_off() & {"otel_agents", "*"}:
         yield Check(
             "opentelemetry-instrument",
             ok=False,
@@ -274,11 +270,11 @@ def _nothing(signal: str) -> Any:
 
 
 def _overlaps(_settings: Settings) -> Iterator[Check]:
-    off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    off = switched_off()
     others = [
         point
         for point in entry_points(group="opentelemetry_instrumentor")
-        if point.name in _OVERLAPS and point.name not in off.split(",")
+        if point.name in _OVERLAPS and point.name not in off
     ]
     for point in others:
         package = point.dist.name if point.dist is not None else point.value

@@ -93,3 +93,20 @@ class StampLogs(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the interface
         """Hold nothing back."""
         return True
+
+
+def stamp_logs(provider: Any) -> None:
+    """Stamp the log records of an SDK's provider, before its exporters take them.
+
+    The SDK calls its processors in the order they were added, and a batch processor keeps a record
+    as it finds it: ours, added last, would come too late. So it is moved to the front.
+    """
+    add = getattr(provider, "add_log_record_processor", None)
+    if add is None:
+        return
+    add(StampLogs())
+    line: Any = getattr(provider, "_multi_log_record_processor", None)
+    if hasattr(line, "_log_record_processors"):
+        with line._lock:  # noqa: SLF001 - the SDK has no public way to be first
+            *others, ours = line._log_record_processors  # noqa: SLF001
+            line._log_record_processors = (ours, *others)  # noqa: SLF001

@@ -11,9 +11,17 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry._logs import LogRecord
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    InMemoryLogRecordExporter,
+    SimpleLogRecordProcessor,
+)
 
 import otel_agents as oa
 from otel_agents.logs import JsonFormatter, correlate, log_context
+from otel_agents.stamping import stamp_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +137,27 @@ def test_log_context_sets_ids_without_a_scope(captured: Captured, lines: io.Stri
     assert (inside["run_id"], inside["phase"]) == ("r9", "manual")
     assert outside["run_id"] is None
     assert captured.spans == []
+
+
+@pytest.mark.parametrize("processor", [BatchLogRecordProcessor, SimpleLogRecordProcessor])
+def test_exported_records_carry_the_ids_whichever_processor_takes_them(
+    captured: Captured, processor: Any
+) -> None:
+    """A batch processor keeps a record as it finds it, so ours has to come before it."""
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor(exporter))
+    stamp_logs(provider)
+    with oa.run("s", id="r1"), oa.phase("plan"):
+        provider.get_logger("theirs").emit(LogRecord(body="hi", attributes={"a": 1}))
+    provider.force_flush()
+    provider.shutdown()
+
+    (found,) = exporter.get_finished_logs()
+    assert dict(found.log_record.attributes or {}) == {
+        "a": 1,
+        "otelagents.run.id": "r1",
+        "otelagents.workflow.name": "s",
+        "otelagents.correlation.id": "r1",
+        "otelagents.phase.name": "plan",
+    }
