@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -107,11 +108,7 @@ def log_context(**ids: Any) -> Generator[None]:
     """
     previous = otel_context.get_current()
     frame = current_frame(previous)
-    found = (
-        Ids()
-        if frame is None
-        else Ids(**{name: getattr(frame.ids, name) for name in Ids.__struct_fields__})
-    )
+    found = Ids() if frame is None else copy(frame.ids)
     for name, value in ids.items():
         if name in Ids.__struct_fields__:
             setattr(found, name, plain(value))

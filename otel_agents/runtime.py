@@ -40,7 +40,6 @@ class Runtime:
         capture: bool = False,
         capture_events: bool = False,
         disabled: bool = False,
-        redact: Callable[[str], str] | None = None,
         attach_processor: Callable[[Any], None] | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
@@ -51,7 +50,6 @@ class Runtime:
         self.capture = capture
         self.capture_events = capture_events
         self.disabled = disabled
-        self.redact = redact
         self._attach_processor = attach_processor
         self._tracer: Tracer | None = None
         self._seen_provider: Any = None

@@ -94,8 +94,7 @@ class Scope:
 
     __slots__ = (
         "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known",
-        "_late",
-        "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
+        "_late", "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
         "context", "frame", "id", "kind", "name", "own", "parent", "question",
         "scope_id", "span", "total",
     )  # fmt: skip

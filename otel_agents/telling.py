@@ -44,7 +44,7 @@ def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended
         ids=scope.frame.ids,
         trace_id=f"{span.trace_id:032x}",
         span_id=f"{span.span_id:016x}",
-        usage=None if own.empty else own.usage(),
+        usage=own.usage(),
         cost=own.cost,
         unpriced_tokens=own.unpriced,
         attributes=attributes,

@@ -57,7 +57,7 @@ def redactor(
     names: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
 ) -> Callable[[str, Any], Any]:
     """Return a function of (key, value) that hides secrets by the key's name and by their shape."""
-    # The caller's patterns each alone: joined, a `\\1` in one would mean another's group.
+    # The caller's patterns each alone: joined, a `\1` in one would mean another's group.
     shapes = [re.compile("|".join(SECRET_PATTERNS)), *map(re.compile, patterns)]
     shortest = 0 if patterns else _SHORTEST_SECRET
     words = re.compile(

@@ -98,7 +98,6 @@ COVERED_BY: Final = _own(
     "The other instrumentation whose span carries `gen_ai.usage.*` instead.",
 )
 ATTEMPTS: Final = _own("model.attempts", int, "HTTP requests the model call took, if over one.")
-DROPPED: Final = _own("truncated", bool, "A value was cut to its size limit.")
 
 # Roll-ups on agent, phase, iteration and run. They stand under keys of our own, so that a sum of
 # `gen_ai.usage.*` over all spans is the bill.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry import context, trace
 from opentelemetry._logs import LogRecord, SeverityNumber, get_logger_provider
 
 from otel_agents.signals import attributes_of, event_name
@@ -44,8 +45,6 @@ class OtlpSink:
 
 
 def _record(signal: Signal, *, wrong: bool) -> LogRecord:
-    from opentelemetry import context, trace
-
     span = trace.SpanContext(
         trace_id=int(signal.trace_id or "0", 16),
         span_id=int(signal.span_id or "0", 16),
