@@ -77,7 +77,9 @@ def _sinks(settings: Settings) -> list[Sink]:
         urls = list(settings.sinks)
     else:
         if home is not None:
-            urls.append("jsonl:")
+            urls += ["jsonl:", settings.store or "sqlite:"]
+        elif settings.store is not None:
+            urls.append(settings.store)
         if _logs_are_exported():
             urls.append("otlp:")
     found = []

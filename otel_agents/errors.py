@@ -2,6 +2,7 @@
 
     OtelAgentsError
     ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
+    ├── InvalidInputError  a filter, cursor, address or option that cannot be (exit 2)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
     └── UnavailableError   a server, end point or extra that is not there    (exit 1)
 
@@ -26,6 +27,17 @@ class SettingsError(OtelAgentsError, ValueError):
 
     code = "invalid_input"
     exit_code = 2
+
+
+class InvalidInputError(OtelAgentsError, ValueError):
+    """A filter, cursor or option that cannot be used; `parameter` is its name."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+    def __init__(self, message: str, *, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class NotFoundError(OtelAgentsError, LookupError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from otel_agents.usage import Usage  # noqa: TC001 - msgspec reads the annotation
+from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
     AGENT_NAME,
     AGENT_PARENT_RUN_ID,
@@ -89,11 +89,22 @@ class Failure(msgspec.Struct, omit_defaults=True, frozen=True):
     where: str = ""
 
 
+class ModelUse(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """What one model of a provider was used for: a part of its scope's usage and cost."""
+
+    provider: str = ""
+    model: str = ""
+    usage: Usage = Usage()
+    cost: float | None = None
+    unpriced: int = 0
+
+
 class Signal(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A scope's start, progress or end, or a fact.
 
     `time` is nanoseconds since the epoch, `duration` seconds. `usage` and `cost` (USD) are the
     scope's own, without those of the scopes inside it, so that a sum over signals is the bill;
+    `models` splits them by model;
     in a progress signal they are what was seen so far, and the end's replaces them.
     `scope_id` joins the signals of one scope; `id` is unique, so that a repeat counts once.
     """
@@ -113,6 +124,7 @@ class Signal(msgspec.Struct, omit_defaults=True, kw_only=True):
     usage: Usage | None = None
     cost: float | None = None
     unpriced_tokens: int = 0
+    models: list[ModelUse] = []
     error: Failure | None = None
     attributes: dict[str, Any] = {}
     pid: int = 0

@@ -31,6 +31,11 @@ class Workspace:
         return self.path / "signals.jsonl"
 
     @property
+    def database(self) -> Path:
+        """The database of the store."""
+        return self.path / "otel-agents.db"
+
+    @property
     def logs(self) -> Path:
         """The directory of the agents' log files."""
         return self.path / "logs"

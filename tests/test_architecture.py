@@ -15,15 +15,19 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 # Each level may import from those before it, and from its own where the line says so. A new
 # module has to be placed here on purpose.
 LEVELS: Final = (
+    {"reasons"},
     {"version", "vocabulary", "errors", "environment_variables", "py"},
     {"usage", "text", "values", "boundary", "workspace"},
     {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline", "spans", "details"},
     {"runtime", "state"},
-    {"measures", "telling"},
+    {"measures", "telling", "runtime_events"},
     {"location", "wrapper"},
     {"scope", "drive"},
-    {"model_call", "scopes", "heartbeat", "stamping", "logs"},
+    {"heartbeat", "tool_call"},
+    {"workers"},
+    {"tasks", "breakers"},
+    {"model_call", "scopes", "stamping", "logs", "agent_logs"},
     {"sinks", "instrument"},
     {"configure"},
     {"instrumentor"},
@@ -46,6 +50,9 @@ OWNERS: Final = {
     "genai_prices": {"usage.prices", "usage.plan"},
     "click": {"cli"},
     "rich": {"cli"},
+    "sqlalchemy": {"store"},
+    "alembic": {"store"},
+    "psycopg": {"store.database"},
     "structlog": set(),
 }
 

@@ -3,6 +3,8 @@
     jsonl:PATH    JSON lines in a file, rotated; without a path the workspace's `signals.jsonl`
     console:      one line a signal on standard error
     otlp:         OTLP log records through the program's logger provider
+    sqlite:PATH   a store; without a path the workspace's `otel-agents.db`
+    postgresql:…  a store on a PostgreSQL server
 
 A package can bring its own by an entry point in the group `otel_agents.sinks`, named by the
 scheme: a callable that takes the URL and returns a `pipeline.Sink`.
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from otel_agents.pipeline import Sink
     from otel_agents.workspace import Workspace
 
-BUILT_IN: Final = ("console", "jsonl", "otlp")
+BUILT_IN: Final = ("console", "jsonl", "otlp", "postgresql", "sqlite")
 
 
 def make_sink(url: str, workspace: Workspace | None) -> Sink:

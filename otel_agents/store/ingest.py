@@ -1,0 +1,180 @@
+"""A batch into the tables: everything in one transaction, and nothing twice."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_agents.signals import encode_line, event_name
+from otel_agents.store import facts
+from otel_agents.store.rows import bounded, clean, to_json
+from otel_agents.vocabulary import NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from otel_agents.signals import Signal
+    from otel_agents.store.batch import Batch, Block, LogRecord, Point
+    from otel_agents.store.database import Connection
+
+# Series of metrics are a program's to choose, and a mistaken label makes one for every value.
+MAX_SERIES: Final = 50_000
+_PREFIX: Final = len(NAMESPACE) + 1
+
+_BLOCK: Final = """
+    INSERT INTO blocks (digest, received_ns, spans, body) VALUES (?, ?, ?, ?)
+    ON CONFLICT (digest) DO NOTHING RETURNING id
+"""
+_TRACE: Final = """
+    INSERT INTO traces (trace_id, started_ns, ended_ns, spans, errors, root, service, run_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (trace_id) DO UPDATE SET
+        started_ns = CASE WHEN excluded.started_ns < traces.started_ns
+            THEN excluded.started_ns ELSE traces.started_ns END,
+        ended_ns = CASE WHEN excluded.ended_ns > traces.ended_ns
+            THEN excluded.ended_ns ELSE traces.ended_ns END,
+        spans = traces.spans + excluded.spans,
+        errors = traces.errors + excluded.errors,
+        root = CASE WHEN excluded.root <> '' THEN excluded.root ELSE traces.root END,
+        service = CASE WHEN excluded.root <> '' OR traces.service = ''
+            THEN excluded.service ELSE traces.service END,
+        run_id = CASE WHEN traces.run_id <> '' THEN traces.run_id ELSE excluded.run_id END
+"""
+_TRACE_BLOCK: Final = """
+    INSERT INTO trace_blocks (trace_id, block_id) VALUES (?, ?) ON CONFLICT DO NOTHING
+"""
+_SIGNAL: Final = """
+    INSERT INTO signals (id, run_id, type, time_ns, body) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO NOTHING
+"""
+_DIRTY_RUN: Final = """
+    INSERT INTO runs (run_id, dirty, status, started_ns, updated_ns)
+    VALUES (?, TRUE, 'running', ?, ?)
+    ON CONFLICT (run_id) DO UPDATE SET dirty = TRUE
+"""
+_LOG: Final = """
+    INSERT INTO logs (digest, time_ns, severity, severity_text, body, event_name, service,
+        run_id, phase, agent_id, trace_id, span_id, attributes)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
+"""
+_POINT: Final = """
+    INSERT INTO metrics (series, name, unit, kind, service, instance, attributes,
+        started_ns, time_ns, value, count, sum, detail)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (series) DO UPDATE SET started_ns = excluded.started_ns,
+        time_ns = excluded.time_ns, value = excluded.value, count = excluded.count,
+        sum = excluded.sum, detail = excluded.detail
+    WHERE excluded.time_ns >= metrics.time_ns
+"""
+
+
+class Ingest:
+    """Writes batches; it remembers which series of metrics there are.
+
+    `dropped` is called with a reason and a number for what is not stored.
+    """
+
+    def __init__(self, dropped: Callable[[str, int], None]) -> None:
+        self._dropped = dropped
+        self._series: OrderedDict[bytes, None] | None = None
+
+    def write(self, connection: Connection, batches: Sequence[Batch]) -> None:
+        """Write batches within the transaction that is open."""
+        now = time.time_ns()
+        self._blocks(connection, (block for batch in batches for block in batch.blocks), now)
+        write_signals(connection, [signal for batch in batches for signal in batch.signals])
+        logs = [_log(record) for batch in batches for record in batch.logs]
+        if logs:
+            connection.many(_LOG, logs)
+        points = [point for batch in batches for point in batch.points]
+        if points:
+            self._points(connection, points)
+
+    def _blocks(self, connection: Connection, blocks: Iterable[Block], now: int) -> None:
+        traces: list[tuple[Any, ...]] = []
+        places: list[tuple[bytes, int]] = []
+        for block in blocks:
+            if not block.spans:
+                continue
+            row = connection.row(_BLOCK, (block.digest, now, block.spans, block.body))
+            if row is None:
+                continue  # the same request, sent again
+            number = row["id"]
+            for trace_id, one in block.traces.items():
+                traces.append((
+                    trace_id, one.started, one.ended, one.spans, one.errors,
+                    clean(one.root), clean(one.service), clean(one.run_id),
+                ))  # fmt: skip
+                places.append((trace_id, number))
+        if traces:
+            connection.many(_TRACE, traces)
+            connection.many(_TRACE_BLOCK, places)
+
+    def _points(self, connection: Connection, points: list[Point]) -> None:
+        if self._series is None:
+            rows = connection.rows("SELECT series FROM metrics")
+            self._series = OrderedDict.fromkeys(bytes(row["series"]) for row in rows)
+        kept = []
+        left_out = 0
+        for point in points:
+            attributes = to_json(dict(sorted(point.attributes.items())))
+            names = point.name, point.service, point.instance, attributes, point.kind
+            series = blake2b("\0".join(names).encode("utf-8", "replace"), digest_size=16).digest()
+            if series not in self._series:
+                if len(self._series) >= MAX_SERIES:
+                    left_out += 1
+                    continue
+                self._series[series] = None
+            kept.append((
+                series, clean(point.name), clean(point.unit), point.kind, clean(point.service),
+                clean(point.instance), attributes, bounded(point.start), bounded(point.time),
+                point.value, None if point.count is None else bounded(point.count), point.sum,
+                to_json(point.detail),
+            ))  # fmt: skip
+        connection.many(_POINT, kept)
+        if left_out:
+            self._dropped("too many series", left_out)
+
+    def forget_series(self) -> None:
+        """Look up anew which series there are, after some were deleted."""
+        self._series = None
+
+
+def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
+    """Write signals and what the facts among them say, within the transaction that is open.
+
+    The rows of runs are made from their signals afterwards, by `projection`.
+    """
+    if not signals:
+        return
+    rows = []
+    touched: dict[str, int] = {}
+    for signal in signals:
+        run_id = clean(signal.ids.run_id or "")
+        when = bounded(signal.time)
+        body = encode_line(signal).decode().rstrip("\n").replace("\\u0000", "␀")
+        rows.append((clean(signal.id), run_id, event_name(signal)[_PREFIX:], when, body))
+        if run_id:
+            touched[run_id] = min(when, touched.get(run_id, when))
+    connection.many(_SIGNAL, rows)
+    if touched:
+        connection.many(_DIRTY_RUN, [(run_id, when, when) for run_id, when in touched.items()])
+    facts.write(connection, signals)
+
+
+def _log(record: LogRecord) -> tuple[Any, ...]:
+    attributes = to_json(record.attributes)
+    parts = (
+        str(record.time), str(record.severity), record.body, record.event_name, record.service,
+        record.trace_id, record.span_id, attributes,
+    )  # fmt: skip
+    digest = blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).digest()
+    texts = (
+        record.severity_text, record.body, record.event_name, record.service, record.run_id,
+        record.phase, record.agent_id, record.trace_id, record.span_id,
+    )  # fmt: skip
+    return (
+        digest, bounded(record.time), bounded(record.severity), *map(clean, texts), attributes,
+    )  # fmt: skip

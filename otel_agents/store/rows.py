@@ -1,0 +1,111 @@
+"""Values on their way into and out of the database, where SQLite and PostgreSQL differ."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from otel_agents.state.times import rfc3339
+from otel_agents.usage import COUNTS, Usage
+
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_SPENT: Final = (*COUNTS, "complete", "cost_usd", "unpriced_tokens")
+# The columns of usage and cost, in the order of `spent`.
+SPENT_COLUMNS: Final = ", ".join(_SPENT)
+SPENT_PLACES: Final = ", ".join("?" for _ in _SPENT)
+SPENT_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _SPENT)
+# What adds them up over rows.
+SPENT_SUMS: Final = ", ".join(
+    (
+        *(f"CAST(COALESCE(SUM({name}), 0) AS BIGINT) AS {name}" for name in COUNTS),
+        "MIN(CASE WHEN complete THEN 1 ELSE 0 END) AS complete",
+        "SUM(cost_usd) AS cost_usd",
+        "CAST(COALESCE(SUM(unpriced_tokens), 0) AS BIGINT) AS unpriced_tokens",
+    )
+)
+_MOST: Final = (1 << 63) - 1
+
+
+def to_json(value: Any) -> str:
+    """Return JSON text; PostgreSQL's JSONB holds no NUL, so it becomes its picture."""
+    return _encode(value).decode().replace("\\u0000", "␀")
+
+
+def clean(text: str) -> str:
+    """Return text that every database holds: no NUL, no half of a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "␀").encode("utf-8", "replace").decode()
+
+
+def maybe(text: str | None) -> str | None:
+    """Return clean text, or None where there is none."""
+    return clean(text) if text else None
+
+
+def from_json(value: Any) -> Any:
+    """Return what a JSON column holds; PostgreSQL has decoded it already."""
+    return msgspec.json.decode(value) if isinstance(value, str | bytes) else value
+
+
+def bounded(number: int) -> int:
+    """Return a count or time that a column holds."""
+    return min(_MOST, max(0, number))
+
+
+def spent(usage: Usage, cost: float | None, unpriced: int) -> tuple[Any, ...]:
+    """Return the values of the columns of usage and cost."""
+    counts = (bounded(getattr(usage, name)) for name in COUNTS)
+    return (*counts, usage.complete, cost, bounded(unpriced))
+
+
+def usage_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's usage as data."""
+    usage = Usage(**{name: row[name] for name in COUNTS}, complete=bool(row["complete"]))
+    return {
+        **{name: getattr(usage, name) for name in COUNTS[:5]},
+        "total_tokens": usage.total_tokens,
+        "requests": usage.requests,
+        "tool_calls": usage.tool_calls,
+        "complete": usage.complete,
+    }
+
+
+def cost_of(row: dict[str, Any]) -> float | None:
+    """Return a row's cost in USD to the nano-dollar, None where any token has no known price."""
+    cost = row["cost_usd"]
+    return None if cost is None or row["unpriced_tokens"] else round(cost, 9)
+
+
+def error_of(row: dict[str, Any]) -> dict[str, str] | None:
+    """Return a row's error as data."""
+    if not row["error_type"]:
+        return None
+    return {"type": row["error_type"], "message": row["error_message"] or ""}
+
+
+def when(time_ns: int | None) -> str | None:
+    """Return a time column as text."""
+    return None if time_ns is None else rfc3339(time_ns)
+
+
+def stamp(time_ns: int) -> str:
+    """Return a time as the text that the columns of type timestamp take: it sorts by time."""
+    seconds, rest = divmod(min(max(0, time_ns), 253_402_300_799 * 10**9), 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def stamped(value: Any) -> str:
+    """Return a timestamp column as RFC 3339 text in UTC, to the microsecond."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return str(value)
+
+
+def nanoseconds(value: Any) -> int:
+    """Return a timestamp column in nanoseconds since the epoch."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000

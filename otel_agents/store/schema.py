@@ -1,0 +1,100 @@
+"""Which schema this version works with, and bringing a database to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_agents.errors import UnavailableError
+from otel_agents.store.database import shown
+
+if TYPE_CHECKING:
+    from otel_agents.store.database import Connection, Database
+
+# The last step of `migrations/versions`; a test holds the two together.
+HEAD: Final = "0001"
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the schema's revision, or None where there is no schema yet."""
+    if connection.dialect == "sqlite":
+        there = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+    else:
+        there = "SELECT to_regclass('alembic_version') AS name"
+    found = connection.row(there)
+    if found is None or found["name"] is None:
+        return None
+    row = connection.row("SELECT version_num FROM alembic_version")
+    return None if row is None else str(row["version_num"])
+
+
+def ensure(database: Database) -> None:
+    """Bring a database to `HEAD`, making it where there is none.
+
+    Raises UnavailableError, in one sentence, where it is of a later version or cannot be changed.
+    """
+    if database.path is not None:
+        database.path.parent.mkdir(parents=True, exist_ok=True)
+        if not database.path.exists():
+            # What agents say and do is nobody else's business.
+            os.close(os.open(database.path, os.O_CREAT | os.O_RDWR, 0o600))
+    found = revision(database.here)
+    if found == HEAD:
+        return
+    if found is not None and found > HEAD:
+        message = (
+            f"The store {shown(database.url)} was made by a later version of otel-agents "
+            f"(schema {found}, this one knows {HEAD}): upgrade otel-agents."
+        )
+        raise UnavailableError(message)
+    upgrade(database)
+
+
+def upgrade(database: Database, to: str = "head") -> None:
+    """Run the migrations up to a revision."""
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine, event, text
+    from sqlalchemy.pool import NullPool
+
+    engine = create_engine(_engine_url(database), poolclass=NullPool)
+    if database.dialect == "sqlite":
+        # pysqlite commits before DDL; a step is to be done wholly or not at all.
+        @event.listens_for(engine, "connect")
+        def _no_commits(connection: object, _record: object) -> None:
+            connection.isolation_level = None  # type: ignore[attr-defined]
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: object) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    try:
+        with engine.connect() as connection:
+            if database.dialect == "sqlite":
+                connection.exec_driver_sql("PRAGMA busy_timeout=10000")
+                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.rollback()
+            else:
+                # Two servers that start at once: the second waits, and then finds all done.
+                connection.execute(text("SELECT pg_advisory_lock(1869898093)"))
+                connection.commit()
+            config.attributes["connection"] = connection
+            command.upgrade(config, to)
+            connection.commit()
+    except Exception as error:
+        why = " ".join(str(error).split())
+        message = f"The store {shown(database.url)} cannot be brought to this version: {why}."
+        raise UnavailableError(message) from error
+    finally:
+        engine.dispose()
+
+
+def _engine_url(database: Database) -> str:
+    if database.path is not None:
+        return f"sqlite:///{database.path}"
+    _, _, rest = database.url.partition("://")
+    return f"postgresql+psycopg://{rest}"

@@ -1,0 +1,309 @@
+"""Questions about traces, log records and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_agents.errors import InvalidInputError, NotFoundError
+from otel_agents.state.times import rfc3339
+from otel_agents.store import blocks, paging
+from otel_agents.store.rows import clean, from_json
+from otel_agents.vocabulary import RUN_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_agents.store.database import Connection
+
+STATUSES: Final = ("ok", "error")
+# What one question decodes at the most; a trace of more spans is shown as far as this goes.
+MAX_SPANS: Final = 20_000
+_MAX_BLOCKS: Final = 2_000
+
+
+def list_traces(
+    connection: Connection,
+    *,
+    q: str | None,
+    service: str | None,
+    status: str | None,
+    since: int | None,
+    until: int | None,
+    cursor: str | None,
+    limit: int,
+) -> dict[str, Any]:
+    """Return a page of traces, the last to start first."""
+    where: list[str] = ["TRUE"]
+    values: list[Any] = []
+    if q:
+        where.append("(LOWER(root) LIKE ? ESCAPE '!' OR run_id = ? OR trace_id = ?)")
+        values += [paging.like(q.lower()), clean(q), _as_bytes(q) or b"-"]
+    if status is not None:
+        where.append("errors > 0" if status == "error" else "errors = 0")
+    for clause, value in (
+        ("service = ?", service), ("started_ns >= ?", since), ("started_ns < ?", until),
+    ):  # fmt: skip
+        if value is not None:
+            where.append(clause)
+            values.append(value)
+    position = paging.decode(cursor, int, str)
+    if position is not None:
+        where.append("(started_ns < ? OR (started_ns = ? AND trace_id > ?))")
+        values += [position[0], position[0], _as_bytes(position[1]) or b""]
+    rows = connection.rows(
+        f"SELECT * FROM traces WHERE {' AND '.join(where)} "  # noqa: S608 - the clauses above
+        "ORDER BY started_ns DESC, trace_id LIMIT ?",
+        [*values, limit + 1],
+    )
+    return paging.page(
+        rows, limit, lambda row: (row["started_ns"], bytes(row["trace_id"]).hex()), _trace_row
+    )
+
+
+def _trace_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "trace_id": bytes(row["trace_id"]).hex(),
+        "root": row["root"] or None,
+        "service": row["service"] or None,
+        "started_at": rfc3339(row["started_ns"]),
+        "duration_ms": (row["ended_ns"] - row["started_ns"]) / 1e6,
+        "spans": row["spans"],
+        "errors": row["errors"],
+        "run_id": row["run_id"] or None,
+    }
+
+
+def _as_bytes(text: str) -> bytes | None:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
+
+
+def trace(connection: Connection, trace_id: str) -> dict[str, Any]:
+    """Return a trace with its spans, parents before their children.
+
+    Raises InvalidInputError where the id is none, NotFoundError where there is no such trace.
+    """
+    known = _as_bytes(trace_id)
+    if known is None or len(known) != 16:  # noqa: PLR2004 - as long as a trace id is
+        message = f"trace_id: {trace_id[:100]!r} is no trace id of 32 hexadecimal digits."
+        raise InvalidInputError(message, parameter="trace_id")
+    spans = blocks.spans_of(_bodies(connection, [known]), {known}, MAX_SPANS)
+    if not spans:
+        message = f"There is no trace {trace_id} in the store."
+        raise NotFoundError(message)
+    ordered = in_tree_order(spans)
+    row = connection.row("SELECT * FROM traces WHERE trace_id = ?", (known,))
+    first = min(spans, key=lambda span: span["start_ms"])
+    return {
+        "trace_id": trace_id.lower(),
+        "started_at": first["started_at"],
+        "duration_ms": max(span["start_ms"] + span["duration_ms"] for span in spans),
+        "services": sorted({span["service"] for span in spans}),
+        "spans": ordered,
+        "run_ids": [row["run_id"]] if row is not None and row["run_id"] else [],
+    }
+
+
+def _bodies(connection: Connection, trace_ids: list[bytes]) -> Iterator[bytes]:
+    """Yield the blocks that hold spans of some traces, one at a time: they can be large."""
+    places = ", ".join("?" for _ in trace_ids)
+    rows = connection.rows(
+        "SELECT DISTINCT block_id FROM trace_blocks "  # noqa: S608 - places only
+        f"WHERE trace_id IN ({places}) ORDER BY block_id LIMIT {_MAX_BLOCKS}",
+        trace_ids,
+    )
+    for row in rows:
+        found = connection.row("SELECT body FROM blocks WHERE id = ?", (row["block_id"],))
+        if found is not None:
+            yield bytes(found["body"])
+
+
+def in_tree_order(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return spans with each parent before its children, siblings by time.
+
+    A span whose parent is not there, or that is its own ancestor, stands as a root; `depth` says
+    how far down each one is.
+    """
+    by_id = {(span["trace_id"], span["span_id"]): span for span in spans}
+    children: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    roots = []
+    for span in sorted(spans, key=lambda one: (one["start_ms"], one["span_id"])):
+        parent = span["trace_id"], span["parent_id"] or ""
+        if parent in by_id and parent[1] != span["span_id"]:
+            children.setdefault(parent, []).append(span)
+        else:
+            roots.append(span)
+    ordered: list[dict[str, Any]] = []
+    seen: set[tuple[str, str]] = set()
+
+    def walk(start: dict[str, Any]) -> None:
+        # By hand: a chain of a hundred thousand spans is deeper than Python recurses.
+        stack = [(start, 0)]
+        while stack:
+            span, depth = stack.pop()
+            key = span["trace_id"], span["span_id"]
+            if key in seen:
+                continue
+            seen.add(key)
+            ordered.append({**span, "depth": depth})
+            stack += [(child, depth + 1) for child in reversed(children.get(key, []))]
+
+    for root in roots:
+        walk(root)
+    for span in spans:  # what is left goes round in a circle
+        walk(span)
+    return ordered
+
+
+def run_spans(
+    connection: Connection, trace_ids: list[str], run_id: str, cursor: str | None, limit: int
+) -> dict[str, Any]:
+    """Return a page of the spans of a run's traces, by time of start."""
+    known = [found for one in trace_ids if (found := _as_bytes(one)) is not None]
+    position = paging.decode(cursor, str, str)
+    if not known:
+        return {"items": [], "next_cursor": None}
+    spans = blocks.spans_of(_bodies(connection, known[:500]), set(known), MAX_SPANS)
+    key = RUN_ID.key
+    # Other runs may share the trace; a span without an id belongs to whoever owns the trace.
+    mine = [span for span in spans if span["attributes"].get(key, run_id) == run_id]
+    mine.sort(key=lambda span: (span["started_at"], span["span_id"]))
+    if position is not None:
+        after = position[0], position[1]
+        mine = [span for span in mine if (span["started_at"], span["span_id"]) > after]
+    return paging.page(
+        mine, limit, lambda span: (span["started_at"], span["span_id"]), lambda span: span
+    )
+
+
+def only_of(connection: Connection, trace_ids: set[str], run_id: str) -> list[bytes]:
+    """Return the traces among some that no other run has a share in."""
+    found = []
+    for one in sorted(trace_ids):
+        known = _as_bytes(one)
+        if known is None:
+            continue
+        row = connection.row("SELECT run_id FROM traces WHERE trace_id = ?", (known,))
+        if row is not None and row["run_id"] in {"", run_id}:
+            found.append(known)
+    return found
+
+
+def delete_traces(connection: Connection, trace_ids: list[bytes]) -> int:
+    """Take the spans of some traces out of the blocks that hold them; return how many went."""
+    removed = 0
+    unwanted = set(trace_ids)
+    for known in trace_ids:
+        connection.run("DELETE FROM traces WHERE trace_id = ?", (known,))
+    numbers: set[int] = set()
+    for known in trace_ids:
+        rows = connection.rows("SELECT block_id FROM trace_blocks WHERE trace_id = ?", (known,))
+        numbers |= {row["block_id"] for row in rows}
+        connection.run("DELETE FROM trace_blocks WHERE trace_id = ?", (known,))
+    for number in sorted(numbers):
+        row = connection.row("SELECT body FROM blocks WHERE id = ?", (number,))
+        if row is None:
+            continue
+        block, count = blocks.without(bytes(row["body"]), unwanted)
+        removed += count
+        if not block.spans:
+            connection.run("DELETE FROM blocks WHERE id = ?", (number,))
+            continue
+        # The digest stays: the request that brought the spans must not bring them again.
+        connection.run(
+            "UPDATE blocks SET body = ?, spans = ? WHERE id = ?", (block.body, block.spans, number)
+        )
+    return removed
+
+
+def list_logs(
+    connection: Connection,
+    *,
+    run_id: str | None,
+    agent_id: str | None,
+    trace_id: str | None,
+    q: str | None,
+    severity: int | None,
+    cursor: str | None,
+    limit: int,
+) -> dict[str, Any]:
+    """Return a page of log records, the latest first; `severity` is the least number."""
+    where: list[str] = ["TRUE"]
+    values: list[Any] = []
+    for column, value in (("run_id", run_id), ("agent_id", agent_id), ("trace_id", trace_id)):
+        if value is not None:
+            where.append(f"{column} = ? AND {column} <> ''")
+            values.append(clean(value))
+    if severity is not None:
+        where.append("severity >= ?")
+        values.append(severity)
+    if q:
+        where.append("LOWER(body) LIKE ? ESCAPE '!'")
+        values.append(paging.like(q.lower()))
+    position = paging.decode(cursor, int, int)
+    if position is not None:
+        where.append("(time_ns < ? OR (time_ns = ? AND seq > ?))")
+        values += [position[0], position[0], position[1]]
+    rows = connection.rows(
+        f"SELECT * FROM logs WHERE {' AND '.join(where)} ORDER BY time_ns DESC, seq LIMIT ?",  # noqa: S608
+        [*values, limit + 1],
+    )
+    return paging.page(rows, limit, lambda row: (row["time_ns"], row["seq"]), _log_row)
+
+
+def _log_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "seq": row["seq"],
+        "timestamp": rfc3339(row["time_ns"]),
+        "severity": row["severity"],
+        "severity_text": row["severity_text"] or None,
+        "body": row["body"],
+        "event_name": row["event_name"] or None,
+        "service": row["service"] or None,
+        "run_id": row["run_id"] or None,
+        "phase": row["phase"] or None,
+        "agent_id": row["agent_id"] or None,
+        "trace_id": row["trace_id"] or None,
+        "span_id": row["span_id"] or None,
+        "attributes": from_json(row["attributes"]),
+    }
+
+
+def list_metrics(
+    connection: Connection, *, name: str | None, cursor: str | None, limit: int
+) -> dict[str, Any]:
+    """Return a page of the latest points of metrics, by name."""
+    where: list[str] = ["TRUE"]
+    values: list[Any] = []
+    if name is not None:
+        where.append("name = ?")
+        values.append(clean(name))
+    position = paging.decode(cursor, str, str)
+    if position is not None:
+        where.append("(name > ? OR (name = ? AND series > ?))")
+        values += [position[0], position[0], _as_bytes(position[1]) or b""]
+    rows = connection.rows(
+        f"SELECT * FROM metrics WHERE {' AND '.join(where)} ORDER BY name, series LIMIT ?",  # noqa: S608
+        [*values, limit + 1],
+    )
+    return paging.page(
+        rows, limit, lambda row: (row["name"], bytes(row["series"]).hex()), _metric_row
+    )
+
+
+def _metric_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "unit": row["unit"],
+        "kind": row["kind"],
+        "service": row["service"] or None,
+        "instance": row["instance"] or None,
+        "attributes": from_json(row["attributes"]),
+        "timestamp": rfc3339(row["time_ns"]),
+        "value": row["value"],
+        "count": row["count"],
+        "sum": row["sum"],
+        "detail": from_json(row["detail"]),
+    }

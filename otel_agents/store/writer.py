@@ -1,0 +1,257 @@
+"""One thread that writes: batches that wait together are committed together.
+
+A commit costs a flush of the disk whatever it holds, so under load many requests share one, and a
+request is acknowledged when its own commit is done. What waits is bounded: beyond that, and while
+the disk is short or the database cannot be written, a request is turned away at once, to be sent
+again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from otel_agents.boundary import boundary
+from otel_agents.errors import UnavailableError
+from otel_agents.store.ingest import Ingest
+from otel_agents.store.projection import Projection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_agents.store.batch import Batch
+    from otel_agents.store.database import Database
+
+    Done = Callable[[BaseException | None], None]
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+MAX_WAITING: Final = 4096  # batches
+MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
+# At "no space left" not even a deletion works (reliability.md, section 3), so writing ends before.
+MIN_FREE_BYTES: Final = 256 * 1024 * 1024
+_LOOK_SECONDS: Final = 1.0  # between two looks at the disk
+_TRY_AGAIN_SECONDS: Final = 1.0
+_RETRY_AFTER: Final = 2
+
+
+class Busy(UnavailableError):  # noqa: N818 - a state rather than a fault
+    """The store cannot take more just now; `retry_after` is seconds to wait before another try."""
+
+    def __init__(self, message: str, retry_after: int = _RETRY_AFTER) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Writer:
+    """The store's one writer in this process."""
+
+    def __init__(self, database: Database, *, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+        self._database = database
+        self._min_free = min_free_bytes
+        self._waiting: deque[tuple[Batch, Done]] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._oldest = 0.0
+        self._problem: str | None = None
+        self._looked = 0.0
+        self._free: int | None = None
+        self._dirty = True  # a process before us may have left runs without their rows
+        self.dropped: Counter[str] = Counter()
+        self.listeners: list[Callable[[], None]] = []
+        self.ingest = Ingest(self._drop)
+        self.projection = Projection()
+
+    def _drop(self, reason: str, count: int) -> None:
+        self.dropped[reason] += count
+
+    def submit(self, batch: Batch, done: Done) -> None:
+        """Queue a batch; `done` is called after its commit, or with what went wrong.
+
+        Raises Busy at once where it cannot be taken.
+        """
+        with self._wake:
+            if self._closing:
+                message = "The store is being closed."
+                raise Busy(message)
+            if problem := self._short_of_disk():
+                raise Busy(problem, 30)
+            if self._waiting and (
+                self._bytes + batch.size > MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
+            ):
+                message = f"The store is behind: {self._bytes} bytes wait to be written."
+                raise Busy(message)
+            if not self._waiting:
+                self._oldest = time.monotonic()
+            self._waiting.append((batch, done))
+            self._bytes += batch.size
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="otel-agents-store", daemon=True
+                )
+                self._thread.start()
+            self._wake.notify()
+
+    def start(self) -> None:
+        """Begin with what an earlier process left undone, before anything is submitted."""
+        with self._wake:
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(
+                    target=self._work, name="otel-agents-store", daemon=True
+                )
+                self._thread.start()
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch and wait for its commit; raises what went wrong."""
+        finished = threading.Event()
+        failed: list[BaseException] = []
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                failed.append(error)
+            finished.set()
+
+        self.submit(batch, done)
+        finished.wait()
+        if failed:
+            raise failed[0]
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting and not self._closing and not self._dirty:
+                    self._wake.wait()
+                if not self._waiting and self._closing:
+                    return
+                taken = self._take()
+            if taken:
+                self._commit(taken)
+            if self._dirty:
+                self._project()
+
+    def _take(self) -> list[tuple[Batch, Done]]:
+        taken: list[tuple[Batch, Done]] = []
+        weight = 0
+        while self._waiting and (not taken or weight + self._waiting[0][0].size < MAX_COMMIT_BYTES):
+            taken.append(self._waiting.popleft())
+            weight += taken[-1][0].size
+        self._bytes -= weight
+        if self._waiting:
+            self._oldest = time.monotonic()
+        return taken
+
+    def _commit(self, taken: list[tuple[Batch, Done]]) -> None:
+        error = self._try([batch for batch, _ in taken])
+        if error is not None and len(taken) > 1 and not isinstance(error, Busy):
+            # One of them may be what the database does not take; it must not cost the others.
+            for one in taken:
+                self._commit([one])
+            return
+        for _, done in taken:
+            try:
+                done(error)
+            except Exception as broken:  # noqa: BLE001 - a client that has gone, say
+                boundary.warn("otel-agents: an acknowledgement failed: %r", broken)
+        if error is None:
+            if any(batch.signals for batch, _ in taken):
+                self._dirty = True
+            self._tell()
+
+    def _try(self, batches: list[Batch]) -> BaseException | None:
+        try:
+            connection = self._database.here
+            with connection.writing():
+                self.ingest.write(connection, batches)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits, and counted
+            problem = " ".join(str(error).split()) or type(error).__name__
+            lasting = _lasting(error)
+            self._problem = f"The store cannot be written: {problem}." if lasting else None
+            self.dropped[type(error).__name__] += len(batches)
+            return Busy(f"The store cannot be written: {problem}.") if lasting else error
+        self._problem = None
+        return None
+
+    def _project(self) -> None:
+        try:
+            self._dirty = bool(self.projection.run(self._database.here))
+        except Exception as error:  # noqa: BLE001 - the signals are there; the rows follow later
+            self._problem = f"The rows of runs cannot be written: {error!r}."
+            boundary.warn("otel-agents: %s", self._problem)
+            with self._wake:
+                self._wake.wait(_TRY_AGAIN_SECONDS)
+            return
+        if self._dirty:
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener()
+            except Exception as error:  # noqa: BLE001 - a listener harms nobody
+                boundary.warn("otel-agents: a listener of the store failed: %r", error)
+
+    def _short_of_disk(self) -> str | None:
+        path = self._database.path
+        if path is None:
+            return None
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS or self._free is None:
+            self._looked = now
+            try:
+                self._free = shutil.disk_usage(path.parent).free
+            except OSError as error:
+                return f"The disk of the store cannot be looked at: {error}."
+        if self._free < self._min_free:
+            mib = self._free // (1024 * 1024)
+            return f"The disk of the store has {mib} MiB left: make room."
+        return None
+
+    def health(self) -> dict[str, object]:
+        """Return whether the store can be written, how much waits and for how long."""
+        with self._lock:
+            waiting, weight = len(self._waiting), self._bytes
+            behind = time.monotonic() - self._oldest if waiting else 0.0
+            short = self._short_of_disk()
+        problem = short or self._problem
+        return {
+            "writable": problem is None and not self._closing,
+            "waiting": waiting,
+            "waiting_bytes": weight,
+            "behind_seconds": round(behind, 3),
+            "free_bytes": self._free,
+            "problem": problem,
+        }
+
+    def checked(self) -> None:
+        """Try whether the database can be written again, where it could not."""
+        if self._problem is not None and self._try([]) is None:
+            self._problem = None
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Write what waits and stop."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        with self._wake:
+            left, self._waiting = list(self._waiting), deque()
+        for _, done in left:
+            done(Busy("The store is being closed."))
+
+
+def _lasting(error: Exception) -> bool:
+    """Say whether an error is of the database and not of what was to be written."""
+    if isinstance(error, UnavailableError):
+        return True
+    if isinstance(error, sqlite3.Error):
+        return isinstance(error, sqlite3.OperationalError)
+    name = type(error).__name__
+    return name in {"OperationalError", "ReadOnlySqlTransaction", "DiskFull", "AdminShutdown"}
