@@ -45,7 +45,7 @@ stack: $(VENV)/.done ## start collector, Jaeger and Prometheus: Compose where th
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
 		docker compose up --detach --wait; \
 	else \
-		deploy/native/install && $(BIN)/python deploy/native/stack.py up --default-ports; \
+		deploy/native/install collector jaeger prometheus && $(BIN)/python deploy/native/stack.py up --default-ports; \
 	fi
 
 lock: $(VENV)/.done ## resolve the pinned requirements anew

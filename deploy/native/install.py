@@ -2,9 +2,11 @@
 
     install [--check] [PART...]
 
-The parts are `collector` and `jaeger`, built with Go, and `prometheus`, the machine's own or else
-the Debian package, unpacked without being installed. What is there already is left alone. Exits 0
-when every part asked for is there, 1 when one is missing or could not be made, 2 on wrong usage.
+The parts are `collector` and `jaeger`, built with Go, `prometheus`, the machine's own or else the
+Debian package, unpacked without being installed, and what only the tests need: `postgresql` and
+`chromium`, which hang together with much of a system and are therefore installed on it, by root.
+What is there already is left alone. Exits 0 when every part asked for is there, 1 when one is
+missing or could not be made, 2 on wrong usage.
 """
 
 from __future__ import annotations
@@ -128,10 +130,30 @@ def unpack_prometheus(run: Runner, work: Path) -> None:
         (work / "unpacked").rename(target)
 
 
+def system_package(name: str) -> Callable[[Runner, Path], None]:
+    """Return what installs a Debian package on this system."""
+
+    def make(run: Runner, work: Path) -> None:
+        if shutil.which("apt-get") is None or os.geteuid() != 0:
+            message = f"{name} is not here: install it with this system's own package manager."
+            raise InstallError(message)
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        wanted = ("apt-get", "install", "--yes", "--no-install-recommends", name)
+        try:
+            run(*wanted, cwd=work, env=env)
+        except InstallError:
+            run("apt-get", "update", cwd=work, env=env)
+            run(*wanted, cwd=work, env=env)
+
+    return make
+
+
 MAKERS: dict[str, tuple[Callable[[Runner, Path], None], str]] = {
     "collector": (build_collector, "built with Go, about 3 minutes on 2 cores"),
     "jaeger": (build_jaeger, "built with Go, about 3 minutes on 2 cores"),
     "prometheus": (unpack_prometheus, "fetched as a Debian package"),
+    "postgresql": (system_package("postgresql"), "installed as a Debian package"),
+    "chromium": (system_package("chromium"), "installed as a Debian package"),
 }
 
 

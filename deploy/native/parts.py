@@ -77,6 +77,15 @@ def jaeger_path() -> Path:
 
 
 def parts() -> dict[str, Part]:
+    """Return all parts by name: those of the stack, and those that only the tests need."""
+    return {
+        **stack_parts(),
+        "postgresql": Part("postgresql", "of this machine", _postgresql()),
+        "chromium": Part("chromium", "of this machine", {"chromium": _on_path("chromium")}),
+    }
+
+
+def stack_parts() -> dict[str, Part]:
     """Return the parts of the stack by name, with the programs that are there."""
     return {
         part.name: part
@@ -86,6 +95,20 @@ def parts() -> dict[str, Part]:
             _prometheus(),
         )
     }
+
+
+def _postgresql() -> dict[str, Path | None]:
+    """Find the server's programs: Debian keeps them by version, off the PATH; the latest counts."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda f: int(f.parent.name))
+    names = ("initdb", "postgres")
+    if folders:
+        return {name: _existing(folders[-1] / name) for name in names}
+    return {name: _on_path(name) for name in names}
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return None if found is None else Path(found)
 
 
 def _prometheus() -> Part:

@@ -305,7 +305,7 @@ def _report(state: Path, _default_ports: bool) -> int:
 
 def _programs() -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for part in parts.parts().values():
+    for part in parts.stack_parts().values():
         for name, path in part.programs.items():
             if path is None:
                 message = f"{name} is missing: run deploy/native/install {part.name}."
