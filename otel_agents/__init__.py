@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otel_agents.breakers import Breaker, BreakerOpen
     from otel_agents.context import extract, inject
     from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.logs import log_context
@@ -30,9 +31,13 @@ if TYPE_CHECKING:
         worker,
     )
     from otel_agents.version import __version__
+    from otel_agents.workers import Worker
 
 __all__ = [
+    "Breaker",
+    "BreakerOpen",
     "OtelAgentsInstrumentor",
+    "Worker",
     "__version__",
     "agent",
     "delivery",
@@ -53,7 +58,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Breaker": "breakers",
+    "BreakerOpen": "breakers",
     "OtelAgentsInstrumentor": "instrumentor",
+    "Worker": "workers",
     "__version__": "version",
     "extract": "context",
     "inject": "context",

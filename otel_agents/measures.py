@@ -37,7 +37,8 @@ def labels_of(scope: Measured, metric: Metric, outcome: Outcome | None = None) -
         elif label in _PLACES:
             found.append(getattr(ids, label))
         else:
-            found.append(None if label == "queue" else scope.name)
+            # A task's queue; of the others a scope's name is the gate, tool or validation.
+            found.append(getattr(scope, "queue", None) if label == "queue" else scope.name)
     return tuple(found)
 
 

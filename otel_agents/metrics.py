@@ -17,7 +17,7 @@ from otel_agents.version import __version__
 from otel_agents.vocabulary import NAMESPACE, SCHEMA_URL, TELEMETRY_DROPPED, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider
@@ -66,6 +66,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._sums: dict[str, _Sum] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._watched: set[str] = set()
         _live.add(self)
 
     def add(self, metric: Metric, values: tuple[Any, ...], amount: float = 1) -> None:
@@ -102,6 +103,31 @@ class Metrics:
         if histogram is None:
             histogram = self._make_histogram(metric)
         histogram.record(value, attributes, context)
+
+    def watch(
+        self, metric: Metric, read: Callable[[], Iterable[tuple[tuple[Any, ...], float]]]
+    ) -> None:
+        """Report what `read` finds whenever metrics are collected: label values, and the value.
+
+        For a gauge or an up-down counter. A second time does nothing.
+        """
+        if metric.name in self._watched:
+            return
+        with self._lock:
+            if metric.name in self._watched:
+                return
+
+            def observe(_: CallbackOptions) -> Iterable[Observation]:
+                return [Observation(value, labelled(metric.labels, key)) for key, value in read()]
+
+            meter = self._require_meter()
+            make = (
+                meter.create_observable_gauge
+                if metric.instrument == "gauge"
+                else meter.create_observable_up_down_counter
+            )
+            make(metric.name, [observe], unit=metric.unit, description=metric.brief)
+            self._watched.add(metric.name)
 
     def dropped(self, sink: str, reason: str, amount: int = 1) -> None:
         """Count what was lost."""

@@ -15,6 +15,8 @@ from msgspec.structs import replace
 
 from otel_agents.boundary import caught
 from otel_agents.details import emit_details
+from otel_agents.reasons import FALLBACKS, MODEL_RETRIES, PROVIDER_RETRIES
+from otel_agents.runtime_events import route, say
 from otel_agents.scope import Scope
 from otel_agents.usage import Usage, parse
 from otel_agents.values import coerce, plain
@@ -63,13 +65,16 @@ class Question:
     """A question that waits for its verdict, with what is to be counted then.
 
     `outcome` is how the call ended: a success may yet be refused, anything else stays as it is.
+    `error` and `trouble` say why, as a class and as a code of the provider's retries.
     """
 
-    __slots__ = ("cost", "model", "outcome", "where")
+    __slots__ = ("cost", "error", "model", "outcome", "trouble", "where")
 
     def __init__(
         self, model: str, where: tuple[Any, ...], cost: float | None, outcome: Outcome
     ) -> None:
+        self.error = ""
+        self.trouble = ""
         self.model = model
         self.where = where
         self.cost = cost
@@ -95,13 +100,14 @@ class ModelCall(Scope):
 
     `answered` tells what came back; without it the usage counts as unseen. `again` says that the
     call repeats a question whose answer was refused, `continues` that it fetches the rest of an
-    answer; both are told before the call starts.
+    answer; both are told before the call starts. `refusal` is why the answer was refused, as a
+    code of `reasons.MODEL_RETRIES`.
     """
 
     __slots__ = (
         "again", "content", "continues", "covered_by", "details", "failed_requests",
-        "finish_reasons", "first_chunk", "last_failed", "provider", "response_id",
-        "response_model", "unseen", "url", "used",
+        "finish_reasons", "first_chunk", "last_failed", "provider", "refusal", "response_id",
+        "response_model", "trouble", "unseen", "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
@@ -119,6 +125,8 @@ class ModelCall(Scope):
         self.continues = False
         self.failed_requests = 0
         self.last_failed = False
+        self.refusal = ""
+        self.trouble = ""
         self.unseen = False
         self.content: dict[str, str] = {}
 
@@ -135,6 +143,30 @@ class ModelCall(Scope):
         else:
             same = self.again or question.outcome in _UNANSWERED
             settle(holder, rt, "failure" if self.again else "success", final=not same)
+            if question.outcome in _UNANSWERED:
+                self._tell_repeat(question)
+            elif self.again:
+                reason = MODEL_RETRIES.get(self.refusal, MODEL_RETRIES["OUTPUT_INVALID"])
+                say(self, reason, entity_id=self.name, agent=holder.name)
+
+    def _tell_repeat(self, question: Question) -> None:
+        """Tell that a question is asked again that failed: another model, or the same one."""
+        provider, error = question.where[2], question.error or None
+        if (self.provider, self.name or "") == (provider, question.model):
+            code = "TIMEOUT" if question.outcome == "timeout" else question.trouble
+            reason = PROVIDER_RETRIES.get(code, PROVIDER_RETRIES["ERROR"])
+            say(self, reason, entity_id=self.name, provider=provider, error=error)
+            return
+        say(
+            self,
+            FALLBACKS["FELL_BACK"],
+            entity_id=question.model,
+            from_provider=provider,
+            from_model=question.model,
+            to_provider=self.provider,
+            to_model=self.name,
+            error=error,
+        )
 
     def _asker(self) -> Scope | None:
         """Return the agent that asks by itself, not by one of its tools."""
@@ -187,12 +219,19 @@ class ModelCall(Scope):
         if self.first_chunk is None and self._started:
             self.first_chunk = (time.perf_counter_ns() - self._started) / 1e9
 
-    def sent(self, *, refused: bool = False, lost: bool = False) -> None:
+    def sent(self, *, refused: bool = False, lost: bool = False, trouble: str = "") -> None:
         """Say how a request of the call to its provider went; without any, one went well.
 
         `refused`: with an error (429, 5xx) or no connection, so that nothing was billed.
         `lost`: the answer did not arrive whole, and what the provider bills for it is not known.
+        `trouble`: why it failed, as a code of `reasons.PROVIDER_RETRIES`.
         """
+        if self.last_failed:
+            # The one before failed: this was a retry, of the client's own.
+            reason = PROVIDER_RETRIES.get(self.trouble, PROVIDER_RETRIES["ERROR"])
+            say(self, reason, entity_id=self.name, provider=self.provider)
+        if refused or lost:
+            self.trouble = trouble
         self.last_failed = refused or lost
         self.failed_requests += self.last_failed
         self.unseen = self.unseen or lost
@@ -218,8 +257,11 @@ class ModelCall(Scope):
         unpriced = usage.total_tokens if cost is None else 0
         self._describe(usage, attributes)
         self._count_tokens(rt, usage, model, unpriced)
-        self.count(usage, cost, unpriced)
-        requests = self._count_attempts(rt, outcome, model, cost)
+        self.count(usage, cost, unpriced, (self.provider, model))
+        if outcome == "success" and rt.pipeline is not None:
+            route(self, rt.pipeline, self.provider, model)
+        error = attributes.get(ERROR_TYPE.key, "")
+        requests = self._count_attempts(rt, outcome, model, cost, error)
         if requests > 1:
             attributes[ATTEMPTS.key] = requests
 
@@ -255,13 +297,16 @@ class ModelCall(Scope):
         if unpriced:
             rt.metrics.add(TOKENS_UNPRICED, (ids.agent, self.provider, model), unpriced)
 
-    def _count_attempts(self, rt: Runtime, outcome: Outcome, model: str, cost: float | None) -> int:
+    def _count_attempts(
+        self, rt: Runtime, outcome: Outcome, model: str, cost: float | None, error: str
+    ) -> int:
         """Count the tries and, as soon as its verdict is known, the question; return the tries."""
         ids = self.frame.ids
         before = self.failed_requests - (self.last_failed and outcome != "success")
         if before:
             rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"), before)
         question = Question(model, (ids.agent, ids.phase, self.provider), cost, outcome)
+        question.error, question.trouble = error, self.trouble
         holder = self._asker()
         waits = outcome == "success" or outcome in _UNANSWERED
         if holder is not None and waits and not holder.ended:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from random import getrandbits
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -30,13 +30,14 @@ from otel_agents.failures import failure_of, outcome_of
 from otel_agents.location import locate
 from otel_agents.measures import labels_of, measure_conventions
 from otel_agents.metrics import labelled
+from otel_agents.runtime_events import attempted
 from otel_agents.signals import Failure, Ids
 from otel_agents.spans import put
 from otel_agents.tally import Tally, add
 from otel_agents.telling import told
-from otel_agents.usage import Usage
 from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
 from otel_agents.vocabulary import (
+    AGENT_ATTEMPT,
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
@@ -56,9 +57,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_agents.signals import Edge
+    from otel_agents.tally import Model
+    from otel_agents.telling import Pending
+    from otel_agents.usage import Usage
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
-_ONE_TOOL_CALL: Final = Usage(tool_calls=1)
 # Progress of an agent is told after a model call, this often at the most.
 _PROGRESS_SECONDS: Final = 1.0
 
@@ -74,13 +77,6 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 # What a scope points to when it is over.
 _NOWHERE: Final = Context()
 _OVER: Final = Frame(Ids(), {}, Counts())
-
-
-class Pending(Protocol):
-    """An answer of a model that waits for its verdict until its agent goes on or ends."""
-
-    def settle(self, rt: runtime.Runtime, outcome: Outcome) -> None:
-        """Take the verdict."""
 
 
 class Scope:
@@ -251,6 +247,7 @@ class Scope:
             stamp = self.frame.stamp
             own = {key: value for key, value in attributes.items() if key not in stamp}
             self._emit("start", self._start, own)
+            attempted(self, self.name, attributes.get(AGENT_ATTEMPT.key, 1))
 
     def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Set the frame; return the attributes that say where it is, and the other fields."""
@@ -367,8 +364,6 @@ class Scope:
         attributes: dict[str, Any],  # noqa: ARG002
     ) -> None:
         """Add what only this kind knows, before the span ends."""
-        if self.kind.name == "tool":
-            self.count(_ONE_TOOL_CALL)
         question, self.question = self.question, None
         if question is not None:
             question.settle(rt, "success")
@@ -441,8 +436,17 @@ class Scope:
         """Say that the scope is still open: a heartbeat."""
         self._emit("progress", time.time_ns(), {})
 
-    def count(self, usage: Usage, cost: float | None = None, unpriced: int = 0) -> None:
-        """Add usage to the nearest scope that reports its own, and to the totals of all around."""
+    def count(
+        self,
+        usage: Usage,
+        cost: float | None = None,
+        unpriced: int = 0,
+        model: Model | None = None,
+    ) -> None:
+        """Add usage to the nearest scope that reports its own, and to the totals of all around.
+
+        `model` is the provider and the model it was used for, where it was one's.
+        """
         around = []
         owner = None
         scope: Scope | None = self
@@ -452,7 +456,7 @@ class Scope:
                     owner = scope
                 around.append(scope.total)
             scope = scope.parent
-        add((owner or self).own, around, usage, cost, unpriced)
+        add((owner or self).own, around, usage, cost, unpriced, model)
         if owner is not None and usage.requests and owner.kind.name == "agent":
             now = time.monotonic()
             if now - owner._told >= _PROGRESS_SECONDS:  # noqa: SLF001 - one class
@@ -465,22 +469,31 @@ class Scope:
             rt = runtime.get()
             if rt.disabled:
                 return
-            outer = current_frame()
-            self.parent = outer.scope if outer is not None else None
-            attributes, fields = self._locate(outer)
-            for field, value in fields.items():
-                self._apply(field, value, attributes)
+            attributes = self._stand(rt)
             outcome = self._outcome or "success"
             attributes[RESULT.key] = outcome
-            if self.name and self.kind.name_key is not None:
-                attributes[self.kind.name_key.key] = self.name
-            self.own = self.total = Tally()
-            self._rt, self._pid, self._ended = rt, os.getpid(), True
-            if self.parent is not None:
-                self.span = self.parent.span
-                self.span.add_event(f"otelagents.{self.kind.name}", attributes)
+            self._mark(attributes)
             if self.kind.ended is not None:
                 rt.metrics.add(self.kind.ended, labels_of(self, self.kind.ended, outcome))
             self._emit("end", time.time_ns(), attributes, result=outcome)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} record", error)
+
+    def _stand(self, rt: runtime.Runtime) -> dict[str, Any]:
+        """Take a place as an instant, that is over at once; return its attributes."""
+        outer = current_frame()
+        self.parent = outer.scope if outer is not None else None
+        attributes, fields = self._locate(outer)
+        for field, value in fields.items():
+            self._apply(field, value, attributes)
+        self.own = self.total = Tally()
+        self._rt, self._pid, self._ended = rt, os.getpid(), True
+        return attributes
+
+    def _mark(self, attributes: dict[str, Any]) -> None:
+        """Leave an event on the span around."""
+        if self.name and self.kind.name_key is not None:
+            attributes[self.kind.name_key.key] = self.name
+        if self.parent is not None:
+            self.span = self.parent.span
+            self.span.add_event(f"otelagents.{self.kind.name}", attributes)

@@ -13,11 +13,14 @@ stand in `vocabulary.KINDS`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_agents.context import current_frame
 from otel_agents.scope import Scope
+from otel_agents.tasks import TaskScope
+from otel_agents.tool_call import ToolCall
 from otel_agents.vocabulary import KINDS, Kind
+from otel_agents.workers import WorkerScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,11 +28,26 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
-class ScopeMaker:
+_S = TypeVar("_S", bound=Scope)
+# The kinds that do more than a scope does by itself.
+_CLASSES: Final[dict[str, type[Scope]]] = {
+    "task": TaskScope,
+    "tool": ToolCall,
+    "worker": WorkerScope,
+}
+
+
+def scope_class(kind: Kind) -> type[Scope]:
+    """Return the class of a kind's scopes."""
+    return _CLASSES.get(kind.name, Scope)
+
+
+class ScopeMaker(Generic[_S]):
     """Makes scopes of one kind: `run("shop")`, `@run("shop")`, or `@run` right on a function."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, made: type[_S]) -> None:
         self.kind = kind
+        self._made = made
 
     @overload
     def __call__(self, name: _F, /) -> _F: ...
@@ -42,7 +60,7 @@ class ScopeMaker:
         id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         **fields: Any,
-    ) -> Scope: ...
+    ) -> _S: ...
 
     def __call__(
         self,
@@ -54,22 +72,22 @@ class ScopeMaker:
     ) -> Any:
         """Return a scope, or the decorated function where one is given instead of a name."""
         if callable(name):
-            return Scope(self.kind, getattr(name, "__name__", None))(name)
+            return self._made(self.kind, getattr(name, "__name__", None))(name)
         text = name if name is None or isinstance(name, str) else str(name)
-        return Scope(self.kind, text, id=id, attributes=attributes, fields=fields)
+        return self._made(self.kind, text, id=id, attributes=attributes, fields=fields)
 
 
-run: Final = ScopeMaker(KINDS["run"])
-iteration: Final = ScopeMaker(KINDS["iteration"])
-phase: Final = ScopeMaker(KINDS["phase"])
-agent: Final = ScopeMaker(KINDS["agent"])
-task: Final = ScopeMaker(KINDS["task"])
-tool: Final = ScopeMaker(KINDS["tool"])
-gate: Final = ScopeMaker(KINDS["gate"])
-delivery: Final = ScopeMaker(KINDS["delivery"])
-validation: Final = ScopeMaker(KINDS["validation"])
-worker: Final = ScopeMaker(KINDS["worker"])
-human: Final = ScopeMaker(KINDS["human"])
+run: Final = ScopeMaker(KINDS["run"], Scope)
+iteration: Final = ScopeMaker(KINDS["iteration"], Scope)
+phase: Final = ScopeMaker(KINDS["phase"], Scope)
+agent: Final = ScopeMaker(KINDS["agent"], Scope)
+task: Final = ScopeMaker(KINDS["task"], TaskScope)
+tool: Final = ScopeMaker(KINDS["tool"], ToolCall)
+gate: Final = ScopeMaker(KINDS["gate"], Scope)
+delivery: Final = ScopeMaker(KINDS["delivery"], Scope)
+validation: Final = ScopeMaker(KINDS["validation"], Scope)
+worker: Final = ScopeMaker(KINDS["worker"], WorkerScope)
+human: Final = ScopeMaker(KINDS["human"], Scope)
 
 
 def current() -> Scope | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final
 
 from otel_agents.usage import COUNTS, Usage
 from otel_agents.vocabulary import (
@@ -21,12 +21,20 @@ from otel_agents.vocabulary import (
 
 # One lock for all: an addition takes 1 µs, and scopes of one run are added to from many threads.
 _lock = threading.Lock()
+# Models of one scope that are told apart; names come from providers, and these fit into a signal.
+_MAX_MODELS: Final = 50
+Model = tuple[str, str]
+"""A provider and one of its models."""
 
 
 class Tally:
-    """Usage so far; `cost` is USD of what has a price, `unpriced` the tokens of what has none."""
+    """Usage so far; `cost` is USD of what has a price, `unpriced` the tokens of what has none.
 
-    __slots__ = (*COUNTS, "complete", "cost", "unpriced")
+    `models` is what of it each model was used for, None until one was; usage that was counted
+    without a model is in none of them.
+    """
+
+    __slots__ = (*COUNTS, "complete", "cost", "models", "unpriced")
 
     def __init__(self) -> None:
         self.input_tokens = 0
@@ -39,6 +47,7 @@ class Tally:
         self.complete = True
         self.cost: float | None = None
         self.unpriced = 0
+        self.models: dict[Model, Tally] | None = None
 
     def _add(self, usage: Usage, cost: float | None, unpriced: int) -> None:
         self.input_tokens += usage.input_tokens
@@ -53,6 +62,16 @@ class Tally:
         if cost is not None:
             self.cost = cost if self.cost is None else self.cost + cost
         self.unpriced += unpriced
+
+    def _add_model(self, model: Model, usage: Usage, cost: float | None, unpriced: int) -> None:
+        if self.models is None:
+            self.models = {}
+        part = self.models.get(model)
+        if part is None:
+            if len(self.models) >= _MAX_MODELS:
+                model = ("", "")
+            part = self.models.setdefault(model, Tally())
+        part._add(usage, cost, unpriced)  # noqa: SLF001 - one class
 
     @property
     def empty(self) -> bool:
@@ -90,10 +109,20 @@ class Tally:
 
 
 def add(
-    own: Tally, around: list[Tally], usage: Usage, cost: float | None = None, unpriced: int = 0
+    own: Tally,
+    around: list[Tally],
+    usage: Usage,
+    cost: float | None = None,
+    unpriced: int = 0,
+    model: Model | None = None,
 ) -> None:
-    """Add usage to a scope's own tally and to the totals of it and of all scopes around it."""
+    """Add usage to a scope's own tally and to the totals of it and of all scopes around it.
+
+    Where it is a model's usage, the own tally keeps it by `model` too.
+    """
     with _lock:
         own._add(usage, cost, unpriced)  # noqa: SLF001 - one module
+        if model is not None:
+            own._add_model(model, usage, cost, unpriced)  # noqa: SLF001 - one module
         for tally in around:
             tally._add(usage, cost, unpriced)  # noqa: SLF001 - one module

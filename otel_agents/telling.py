@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_agents.signals import Signal, signal_id
+from otel_agents.signals import ModelUse, Signal, signal_id
 from otel_agents.state.liveness import here
+from otel_agents.usage import Usage
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_agents.context import Frame
+    from otel_agents.runtime import Runtime
     from otel_agents.signals import Edge
-    from otel_agents.tally import Tally
-    from otel_agents.vocabulary import Kind
+    from otel_agents.tally import Model, Tally
+    from otel_agents.vocabulary import Kind, Outcome
 
 
 class Told(Protocol):
@@ -27,6 +29,13 @@ class Told(Protocol):
     frame: Frame
     span: Span
     own: Tally
+
+
+class Pending(Protocol):
+    """An answer of a model that waits for its verdict until its agent goes on or ends."""
+
+    def settle(self, rt: Runtime, outcome: Outcome) -> None:
+        """Take the verdict."""
 
 
 def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> Signal:
@@ -47,8 +56,23 @@ def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended
         usage=own.usage(),
         cost=own.cost,
         unpriced_tokens=own.unpriced,
+        models=[] if own.models is None else _by_model(own.models),
         attributes=attributes,
         pid=os.getpid(),
         host=here(),
         **ended,
     )
+
+
+def _by_model(models: dict[Model, Tally]) -> list[ModelUse]:
+    # A list of the items at once: another thread may count the first call of a model meanwhile.
+    return [
+        ModelUse(
+            provider=provider,
+            model=model,
+            usage=part.usage() or Usage(),
+            cost=part.cost,
+            unpriced=part.unpriced,
+        )
+        for (provider, model), part in list(models.items())
+    ]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from otel_agents import reasons
+
 NAMESPACE: Final = "otelagents"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
@@ -43,6 +45,20 @@ SAYS: Final[dict[str, dict[Outcome, str]]] = {
 }  # fmt: skip
 # An outcome that makes a span's status ERROR. A cancelled or skipped scope did nothing wrong.
 ERROR_OUTCOMES: Final = frozenset({"failure", "error", "timeout"})
+
+
+# Row E1's words for runtime events, and the states of the workers, tasks and breakers they tell of.
+LAYERS: Final = (
+    "provider_runtime", "tool_runtime", "model_adapter", "execution", "dispatcher", "worker",
+)  # fmt: skip
+OPERATIONS: Final = (
+    "CALL", "FALLBACK", "RETRY", "TOOL_CALL", "TOOL_LOOP", "TASK", "HEARTBEAT", "BREAKER",
+)  # fmt: skip
+WORKER_STATES: Final = ("RUNNING", "IDLE", "DEGRADED", "STOPPED")
+TASK_STATES: Final = ("PENDING", "RUNNING", "IN_REVIEW", "DONE", "SKIPPED", "FAILED")
+BREAKER_STATES: Final = ("closed", "half_open", "open")
+# Every code of a runtime event, with the layers and operations it comes from and what it means.
+REASON_CODES: Final = reasons.REASON_CODES
 
 
 class Attribute(NamedTuple):
@@ -87,6 +103,21 @@ PASSED: Final = _own("passed", bool, "Whether a gate or validation was passed.")
 DELIVERY_URL: Final = _own("delivery.url", str, "Where the delivered work is.")
 DELIVERY_CI: Final = _own("delivery.ci_status", str, "What CI said of the delivered work.")
 WORKER_TYPE: Final = _own("worker.type", str, "The kind of worker.")
+WORKER_STATUS: Final = _own("worker.status", str, "RUNNING, IDLE, DEGRADED or STOPPED.")
+WORKER_TASK: Final = _own("worker.current_task.id", str, "The task a worker is at, or empty.")
+CIRCUIT_OPEN: Final = _own("worker.circuit.open", bool, "Whether the worker's breaker is open.")
+CIRCUIT_REASON: Final = _own("worker.circuit.reason", str, "Why the worker's breaker is open.")
+TASK_QUEUE: Final = _own("task.queue", str, "The queue that the task stands in.")
+LEASE_ACQUIRED: Final = _own("task.lease.acquired_at", float, "When it was leased, epoch seconds.")
+LEASE_EXPIRES: Final = _own("task.lease.expires_at", float, "When the lease ends, epoch seconds.")
+BREAKER_STATE: Final = _own("breaker.state", str, "closed, half_open or open.")
+BREAKER_REASON: Final = _own("breaker.reason", str, "Why a breaker is in its state.")
+RUNTIME_LAYER: Final = _own("runtime.layer", str, "The layer a runtime event comes from.")
+RUNTIME_OPERATION: Final = _own("runtime.operation", str, "What the layer did.")
+REASON_CODE: Final = _own("runtime.reason_code", str, "Why, as a code.")
+ENTITY_ID: Final = _own("runtime.entity.id", str, "What it was done to: model, tool, task, worker.")
+AGENT_EXIT_CODE: Final = _own("agent.exit_code", int, "The exit code of the agent's process.")
+LOG_FILE: Final = _own("agent.log_file", str, "The file that holds the agent's log lines.")
 CHECKPOINT_ID: Final = _own("checkpoint.id", str, "The checkpoint taken before the scope began.")
 WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
 SIGNAL: Final = _own("signal", str, "On log records: the whole signal, as JSON.")
@@ -164,10 +195,13 @@ LABELS: Final[dict[str, str]] = {
     "type": "The kind of token: input (not cached), cache_read, cache_write, output.",
     "sink": "Where a signal was to go.",
     "reason": "Why something was dropped.",
+    "breaker": "The breaker's name.",
+    "worker_type": "The kind of worker.",
+    "state": "The state of a task in its queue, or of a worker.",
 }
 TOKEN_TYPES: Final = ("input", "cache_read", "cache_write", "output")
 
-Instrument = Literal["counter", "updown", "histogram"]
+Instrument = Literal["counter", "updown", "histogram", "gauge"]
 # Buckets in seconds up to two hours: agent runs last minutes, and a top bucket of 10 s or 300 s
 # pins every percentile to it.
 LONG_BUCKETS: Final = (
@@ -224,6 +258,21 @@ AGENT_ATTEMPTS: Final = _metric(
 )
 TASK_DURATION: Final = _metric(
     "task.duration", "histogram", "s", "queue result", "How long tasks took."
+)
+QUEUE_SIZE: Final = _metric(
+    "queue.size", "gauge", "{task}", "queue state", "Open tasks that the process knows of."
+)
+QUEUE_OLDEST: Final = _metric(
+    "queue.oldest.age", "gauge", "s", "queue", "How long the oldest pending task has waited."
+)
+WORKER_COUNT: Final = _metric(
+    "worker.count", "updown", "{worker}", "worker_type state", "Workers at work or idle."
+)
+HEARTBEAT_AGE: Final = _metric(
+    "worker.heartbeat.age", "gauge", "s", "worker_type", "The oldest of the last heartbeats."
+)
+BREAKER_POSITION: Final = _metric(
+    "breaker.state", "gauge", "", "breaker", "0 closed, 1 half-open, 2 open."
 )
 TOKENS: Final = _metric(
     "tokens", "counter", "{token}", "agent phase provider model type",
@@ -331,7 +380,8 @@ KINDS: Final[dict[str, Kind]] = {
             "task", "task {}", "task", name_slot="", id_field="task_id", ids={"task_id": "task_id"},
             fields={
                 "feature": TASK_FEATURE, "state": TASK_STATE, "lease_owner": LEASE_OWNER,
-                "persona_id": PERSONA_ID,
+                "persona_id": PERSONA_ID, "queue": TASK_QUEUE,
+                "lease_acquired_at": LEASE_ACQUIRED, "lease_expires_at": LEASE_EXPIRES,
             },
             duration=TASK_DURATION,
         ),

@@ -11,9 +11,9 @@ import otel_agents
 def test_the_public_names_are_these() -> None:
     """A name is added here on purpose."""
     assert sorted(otel_agents.__all__) == [
-        "OtelAgentsInstrumentor", "__version__", "agent", "delivery", "extract", "gate", "human",
-        "inject", "iteration", "log_context", "model", "phase", "progress", "run", "task", "tool",
-        "validation", "worker",
+        "Breaker", "BreakerOpen", "OtelAgentsInstrumentor", "Worker", "__version__", "agent",
+        "delivery", "extract", "gate", "human", "inject", "iteration", "log_context", "model",
+        "phase", "progress", "run", "task", "tool", "validation", "worker",
     ]  # fmt: skip
     for name in otel_agents.__all__:
         assert getattr(otel_agents, name) is not None

@@ -22,20 +22,20 @@ MISUSED: Final = 2
 INTERRUPTED: Final = 3
 
 
-def envelope(data: Any, error: dict[str, Any] | None = None) -> str:
+def envelope(data: Any, error: dict[str, Any] | None = None, **more: Any) -> str:
     """Return one line: `{"data": …, "error": null|{code, message, details}, "meta": {…}}`."""
-    meta = {"timestamp": rfc3339(time.time_ns()), "request_id": new_id()}
+    meta = {"timestamp": rfc3339(time.time_ns()), "request_id": new_id(), **more}
     text = msgspec.json.encode({"data": data, "error": error, "meta": meta}).decode()
     return unbroken(text)
 
 
-def print_data(data: Any) -> None:
-    """Print an answer as one envelope, at once."""
-    sys.stdout.write(envelope(data) + "\n")
+def print_data(data: Any, **more: Any) -> None:
+    """Print an answer as one envelope, at once; `more` goes to its `meta`."""
+    sys.stdout.write(envelope(data, **more) + "\n")
     sys.stdout.flush()
 
 
-def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
+def fail(code: str, message: str, exit_code: int, *, as_json: bool, parameter: str = "") -> int:
     """Say what went wrong, on stderr and where asked for in an envelope; return the exit code.
 
     Args:
@@ -43,12 +43,15 @@ def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
         message: One sentence that names what is wrong and what to do.
         exit_code: What the process is to exit with.
         as_json: Whether the command was asked for JSON.
+        parameter: The name of what was wrong in the input, where it is one thing.
 
     """
     from otel_agents.text import visible  # only where something failed
 
     if as_json:
-        sys.stdout.write(envelope(None, {"code": code, "message": message, "details": {}}) + "\n")
+        details = {"parameter": parameter} if parameter else {}
+        error = {"code": code, "message": message, "details": details}
+        sys.stdout.write(envelope(None, error) + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"otel-agents: {visible(message)}\n")
     return exit_code
@@ -56,4 +59,5 @@ def fail(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
 
 def fail_with(error: OtelAgentsError, *, as_json: bool) -> int:
     """Report one of our errors; return its exit code."""
-    return fail(error.code, str(error), error.exit_code, as_json=as_json)
+    parameter = getattr(error, "parameter", "")
+    return fail(error.code, str(error), error.exit_code, as_json=as_json, parameter=parameter)

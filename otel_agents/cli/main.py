@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Each command is `command` in the module of its name.
-COMMANDS: Final = ("init", "status", "doctor", "demo")
+COMMANDS: Final = (
+    "init", "serve", "status", "monitor", "events", "logs", "verify", "doctor", "demo",
+)  # fmt: skip
 
 
 class _Commands(click.Group):

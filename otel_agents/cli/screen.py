@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from otel_agents.cli.render import lines
+from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.state.report import RunReport
@@ -65,13 +67,26 @@ class Screen:
         """Draw a reading, as much of it as there is room for."""
         self._last = read
         width, height = self.size
-        found = lines(
+        self._draw(self._lines(read, width, height))
+
+    def say(self, text: str) -> None:
+        """Write a line below the last reading, until the next one."""
+        width, height = self.size
+        note = Text(visible(text), style="yellow")
+        note.truncate(width, overflow="ellipsis")
+        found = [] if self._last is None else self._lines(self._last, width, height - 1)
+        self._draw([*found, note])
+
+    def _lines(self, read: RunReport, width: int, height: int) -> list[Text]:
+        return lines(
             read,
             now=time.time_ns(),
             width=width,
             height=height,
             ascii_only=_ascii_only(self._console),
         )
+
+    def _draw(self, found: list[Text]) -> None:
         self._live.update(Group(*found), refresh=True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from otel_agents.cli.envelope import print_data
 from otel_agents.cli.text import count, money, percent, roughly
+from otel_agents.errors import UnavailableError
 from otel_agents.state.estimate import history
 from otel_agents.state.liveness import alive
 from otel_agents.state.report import RunReport, report
@@ -19,9 +20,11 @@ from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.cli.follow import Follower
+    from otel_agents.cli.reader import Reader
     from otel_agents.state.run import Runs, RunState
 
 _POLL_SECONDS: Final = 0.1
+_ASK_SECONDS: Final = 0.5  # between two questions to a server
 _REDRAW_SECONDS: Final = 1.0  # clocks on the screen go on though nothing is heard
 # Other processes of a run may write the ends of their scopes a little after the run's own.
 _SETTLE_SECONDS: Final = 2.0
@@ -40,8 +43,20 @@ class Output(Protocol):
     def show(self, read: RunReport) -> None:
         """Show a reading, unless it says the same as the one before."""
 
+    def say(self, text: str) -> None:
+        """Say that no reading can be had, until the next one is."""
 
-class JsonLines:
+
+class _Piped:
+    """Says on standard error what is no reading."""
+
+    def say(self, text: str) -> None:
+        """Print a line there."""
+        sys.stderr.write(f"otel-agents: {visible(text)}\n")
+        sys.stderr.flush()
+
+
+class JsonLines(_Piped):
     """One envelope a line a change."""
 
     size = (0, 0)
@@ -70,7 +85,7 @@ def _clockless(phase: dict[str, Any]) -> dict[str, Any]:
     return phase | {"duration_seconds": None}
 
 
-class Lines:
+class Lines(_Piped):
     """A line of text a change, for logs and pipes, and at the end the reading in full."""
 
     size = (0, 0)
@@ -154,6 +169,44 @@ def follow_run(follower: Follower, runs: Runs, run: RunState, shown: Output) -> 
                 if _settled(read) or time.monotonic() - over_since >= _SETTLE_SECONDS:
                     return read
             _wait(follower, runs, run, shown)
+
+
+def follow_reader(source: Reader, run_id: str | None, shown: Output) -> RunReport:
+    """Show a run as a server or a store reads it until it is over; return the last reading.
+
+    One that goes away meanwhile, to be started again, is waited for.
+
+    Raises:
+        OtelAgentsError: There is no such run, or no answer at first.
+        KeyboardInterrupt: Ctrl-C was typed.
+
+    """
+    read = source.report(run_id)
+    over_since: float | None = None
+    gone = False
+    with shown:
+        while True:
+            if not gone:
+                shown.show(read)
+            if read.over:
+                over_since = over_since or time.monotonic()
+                if _settled(read) or time.monotonic() - over_since >= _SETTLE_SECONDS:
+                    return read
+            _rest(shown)
+            try:
+                read, gone = source.report(read.id), False
+            except UnavailableError as error:
+                if not gone:
+                    shown.say(f"{error} Waiting for it.")
+                gone = True
+
+
+def _rest(shown: Output) -> None:
+    """Wait until it is time to ask again, or another size calls for it."""
+    size = shown.size
+    deadline = time.monotonic() + _ASK_SECONDS
+    while shown.size == size and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _settled(read: RunReport) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from otel_agents.instrument.seams import Seams
 
 _REFUSED: Final = 400
+_TIMED_OUT: Final = 408
+_RATE_LIMITED: Final = 429
+_SERVER_ERROR: Final = 500
 _CLIENTS: Final = ("httpx", "httpx2")
 # Errors of the clients that say that the provider got nothing it could bill.
 _NOT_SENT: Final = frozenset(
@@ -46,11 +49,21 @@ def _calling() -> ModelCall | None:
     return scope if isinstance(scope, ModelCall) else None
 
 
+def trouble_of(status: int) -> str:
+    """Return what a refusal's status says, as a code of `reasons.PROVIDER_RETRIES`."""
+    if status >= _SERVER_ERROR:
+        return "SERVER_ERROR"
+    return {_RATE_LIMITED: "RATE_LIMITED", _TIMED_OUT: "TIMEOUT"}.get(status, "REFUSED")
+
+
 def _failed(call: ModelCall | None, error: Exception) -> None:
     try:
         if call is not None:
-            refused = any(kind.__name__ in _NOT_SENT for kind in type(error).__mro__)
-            call.sent(refused=refused, lost=not refused)
+            names = [kind.__name__ for kind in type(error).__mro__]
+            refused = any(name in _NOT_SENT for name in names)
+            timed_out = isinstance(error, TimeoutError) or "TimeoutException" in names
+            trouble = "TIMEOUT" if timed_out else "CONNECTION"
+            call.sent(refused=refused, lost=not refused, trouble=trouble)
     except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
         caught("HTTP attempt", failure)
 
@@ -60,7 +73,7 @@ def _answered(call: ModelCall | None, response: Any, body: Callable[[Any, ModelC
         if call is None:
             return
         refused = response.status_code >= _REFUSED
-        call.sent(refused=refused)
+        call.sent(refused=refused, trouble=trouble_of(response.status_code) if refused else "")
         if not refused:
             response.stream = body(response.stream, call)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host

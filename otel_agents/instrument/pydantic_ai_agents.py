@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 AGENT: Final = KINDS["agent"]
 # What an agent ends with when the model's answers were refused too often.
 _REFUSED: Final = "UnexpectedModelBehavior"
+# Different tool calls of one attempt that are watched for repetition.
+_MAX_CALLS: Final = 256
 # pydantic-ai's names of providers, where they differ from the conventions'.
 _PROVIDERS: Final = {
     "google-gla": "gcp.gemini",
@@ -70,11 +72,25 @@ def watching() -> runtime.Runtime | None:
 class AgentScope(Scope):
     """An agent's attempt, with the run of pydantic-ai's that it is about."""
 
-    __slots__ = ("run",)
+    __slots__ = ("_calls", "run")
 
     def _reset(self) -> None:
         super()._reset()
         self.run: Any = None
+        self._calls: dict[int, int] = {}
+
+    def repeats(self, tool: str, arguments: Any) -> int:
+        """Count a call of a tool; return how often the agent has made it, with these arguments.
+
+        Only a hash is kept. Of a great many different calls the latest are not told apart: 0.
+        """
+        text = arguments if isinstance(arguments, str) else repr(arguments)
+        key = hash((tool, text))
+        count = self._calls.get(key, 0) + 1
+        if count == 1 and len(self._calls) >= _MAX_CALLS:
+            return 0
+        self._calls[key] = count
+        return count
 
     @property
     def history(self) -> list[Any]:

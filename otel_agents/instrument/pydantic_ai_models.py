@@ -18,6 +18,7 @@ from otel_agents.instrument.content import (
     output_messages,
     system_instructions,
 )
+from otel_agents.instrument.http import trouble_of
 from otel_agents.model_call import ModelCall
 from otel_agents.usage import Usage, from_pydantic_ai
 from otel_agents.vocabulary import (
@@ -67,7 +68,8 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
         call.covered_by = _covering()
         context = agents.context_of(agents.current_run())
         call.continues = getattr(messages[-1], "state", None) == "suspended" if messages else False
-        call.again = not call.continues and _was_refused(context, parameters)
+        call.refusal = "" if call.continues else _refusal(context, parameters)
+        call.again = bool(call.refusal)
         call.start(context)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model call", error)
@@ -100,8 +102,8 @@ def _covering() -> str:
     return str(scope.name) if attributes.get("openinference.span.kind") == "LLM" else ""
 
 
-def _was_refused(context: Any, parameters: Any) -> bool:
-    """Return whether the agent asks again because its last answer was refused.
+def _refusal(context: Any, parameters: Any) -> str:
+    """Return why the agent asks again, if its last answer was refused: OUTPUT_INVALID, MODEL_RETRY.
 
     Its history says so. What the model is given does not: it is put into the model's words. A tool
     that failed is no refusal.
@@ -109,11 +111,22 @@ def _was_refused(context: Any, parameters: Any) -> bool:
     frame = current_frame(context)
     agent = agents.nearest_agent() if context is None else getattr(frame, "scope", None)
     if agent is None or agent.question is None:
-        return False
+        return ""
     history = agent.history
     outputs = {tool.name for tool in getattr(parameters, "output_tools", None) or ()}
     parts = getattr(history[-1], "parts", ()) if history else ()
-    return any(_refuses(part, outputs) for part in parts)
+    refused = [part for part in parts if _refuses(part, outputs)]
+    if not refused:
+        return ""
+    # A schema's errors come as a list; what the program says, and that there was none, as text.
+    return "OUTPUT_INVALID" if any(_is_invalid(part) for part in refused) else "MODEL_RETRY"
+
+
+def _is_invalid(part: Any) -> bool:
+    cause = getattr(getattr(part, "retry", None), "cause", None)
+    if cause is not None:
+        return bool(cause != "model_retry")
+    return isinstance(part.content, list)
 
 
 def _refuses(part: Any, outputs: set[str]) -> bool:
@@ -188,7 +201,7 @@ def _fail(call: ModelCall, error: BaseException) -> None:
     try:
         status = getattr(error, "status_code", None)
         if not call.failed_requests and isinstance(status, int) and status >= _REFUSED_STATUS:
-            call.sent(refused=True)
+            call.sent(refused=True, trouble=trouble_of(status))
     except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
         caught("model error", failure)
     call.end(error)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.boundary import caught
 from otel_agents.instrument.content import tool_text
-from otel_agents.instrument.pydantic_ai_agents import context_of, watching
-from otel_agents.scope import Scope
+from otel_agents.instrument.pydantic_ai_agents import AgentScope, context_of, watching
+from otel_agents.reasons import TOOL_LOOPS
+from otel_agents.runtime_events import say
+from otel_agents.tool_call import ToolCall
 from otel_agents.values import plain
 from otel_agents.vocabulary import (
     KINDS,
@@ -28,7 +30,10 @@ _TOOL: Final = KINDS["tool"]
 # What a tool raises to put its call off; nothing went wrong.
 _PUT_OFF: Final = frozenset({"CallDeferred", "ApprovalRequired"})
 # What pydantic-ai raises in place of what the tool raised.
-_WRAPPED: Final = frozenset({"ToolRetryError", "ToolFailedError"})
+_RETRIED: Final = "ToolRetryError"
+_WRAPPED: Final = frozenset({_RETRIED, "ToolFailedError"})
+# So many calls of one tool with the same arguments are a loop.
+_LOOP: Final = 3
 
 
 def execute_tool_call(
@@ -57,19 +62,20 @@ def execute_tool_call(
     return execute_tool_call
 
 
-def _open_tool(rt: Runtime, validated: Any) -> Scope | None:
+def _open_tool(rt: Runtime, validated: Any) -> ToolCall | None:
     try:
         call, tool = validated.call, validated.tool
         if tool is not None and tool.tool_def.kind == "output":
             # Before 1.107 an agent's output came this way too; it is no tool.
             return None
         # A name that no tool has is the model's invention: no label, and content.
-        scope = Scope(
+        scope = ToolCall(
             _TOOL,
             call.tool_name if tool is not None else None,
             known={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: plain(call.tool_call_id)},
         )
         scope.start(context_of(validated.ctx))
+        _watch_loop(scope, call)
         if rt.capture:
             scope.keep(TOOL_ARGUMENTS.key, tool_text(call.args))
             if tool is None:
@@ -80,17 +86,29 @@ def _open_tool(rt: Runtime, validated: Any) -> Scope | None:
     return scope
 
 
-def _end_tool(scope: Scope, error: BaseException) -> None:
+def _watch_loop(scope: ToolCall, call: Any) -> None:
+    """Tell of a call that the agent makes again and again: the third time, and at each doubling."""
+    agent = scope.around("agent")
+    if isinstance(agent, AgentScope):
+        count = agent.repeats(call.tool_name, call.args)
+        thirds, rest = divmod(count, _LOOP)
+        if thirds and not rest and thirds & (thirds - 1) == 0:
+            name = agent.name
+            say(scope, TOOL_LOOPS["REPEATED"], entity_id=scope.name, count=count, agent=name)
+
+
+def _end_tool(scope: ToolCall, error: BaseException) -> None:
     """End a tool's scope; what pydantic-ai raises for a retry is named by what the tool raised."""
     name = type(error).__name__
     if name in _PUT_OFF:
         scope.skip("put off until it is approved or answered")
         scope.end()
     else:
+        scope.retried = name == _RETRIED
         scope.end((error.__cause__ if name in _WRAPPED else None) or error)
 
 
-def _judge_result(rt: Runtime, scope: Scope, result: Any) -> None:
+def _judge_result(rt: Runtime, scope: ToolCall, result: Any) -> None:
     """Take a failure that a tool returned instead of raising it for what it is."""
     try:
         # `ToolReturn` holds what the model gets beside what only the application sees.

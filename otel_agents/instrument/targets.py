@@ -30,7 +30,7 @@ from otel_agents.instrument.places import (
     meant,
     missing_part,
 )
-from otel_agents.scope import Scope
+from otel_agents.scopes import scope_class
 from otel_agents.templates import Arguments, Template
 from otel_agents.values import coerce, readable
 from otel_agents.vocabulary import ANY_FIELDS, KINDS, Kind
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from otel_agents.drive import Finish
+    from otel_agents.scope import Scope
     from otel_agents.settings import Plain, Wrap
 
 State = Literal["applied", "waiting", "failed"]
@@ -310,8 +311,8 @@ class Around:
     """What is done around each call of a wrapped callable."""
 
     __slots__ = (
-        "_arguments", "_attributes", "_bound_to", "_default", "_fields", "_inherited", "_kind",
-        "_late", "_lazy", "_name", "_place", "_plan",
+        "_arguments", "_attributes", "_bound_to", "_class", "_default", "_fields", "_inherited",
+        "_kind", "_late", "_lazy", "_name", "_place", "_plan",
     )  # fmt: skip
 
     def __init__(
@@ -325,6 +326,7 @@ class Around:
         self._plan = plan
         self._place = place
         self._kind = plan.kind
+        self._class = scope_class(plan.kind)
         self._lazy = place.lazy
         self._bound_to = place.bound_to
         self._inherited = place.inherited and place.receiver != ""
@@ -373,7 +375,7 @@ class Around:
                 instance = self._bound_to
             values = self._arguments.of(instance, args, kwargs)
         name = None if self._name is None else coerce(readable(self._name.render(values)), str)
-        scope = Scope(
+        scope = self._class(
             self._kind,
             name or self._default,
             attributes=_rendered(self._attributes, values),

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from otel_agents.store import Batch, open_store
+from otel_agents.workspace import Workspace
+
 sys.path.append(str(Path(__file__).parent.parent))  # for state.build
 
 COMMAND = (sys.executable, "-m", "otel_agents.cli")
@@ -58,6 +61,20 @@ class Shell:
             encoding="utf-8",
             **more,
         )
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace in the directory."""
+        return Workspace(self.path / ".otel-agents")
+
+    def put(self, batch: Batch) -> None:
+        """Store something, and wait until the rows speak of it."""
+        store = open_store(None, self.workspace)
+        try:
+            store.write(batch)
+            assert store.settle()
+        finally:
+            store.close()
 
     @property
     def signals(self) -> Path:

@@ -314,7 +314,7 @@ def test_prometheus_watches_the_stack(backends: Backends) -> None:
     """Prometheus scrapes each part of the stack, itself included."""
 
     def watched() -> bool:
-        return {s["metric"]["job"] for s in backends.query("up == 1")} >= set(parts.parts())
+        return {s["metric"]["job"] for s in backends.query("up == 1")} >= set(parts.stack_parts())
 
     # A target's first scrape comes within one interval of 15 s, and is seen a little later.
     assert backends.eventually(watched, seconds=60)

@@ -6,7 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from otel_agents import (
+    Breaker,
+    BreakerOpen,
     OtelAgentsInstrumentor,
+    Worker,
     agent,
     delivery,
     extract,
@@ -79,6 +82,31 @@ def call() -> None:
         scope.response({"usage": {}})
 
 
+breaker = Breaker("search", failures=2, reset_after=1.0)
+
+
+@breaker
+async def search(query: str) -> str:
+    """Keep the type of a function that a breaker guards."""
+    return query
+
+
+async def dispatch() -> str:
+    """Work on a task as a worker, behind a breaker."""
+    task("build", id="t2", queue="builds", state="PENDING").record()
+    async with Worker("coder", interval=1.0) as hand:
+        with hand.working("t2"), task("build", id="t2", queue="builds") as scope:
+            scope.lease(hand.id, 60)
+            scope.state("IN_REVIEW")
+        hand.degraded("slow disk")
+        hand.idle()
+    try:
+        with breaker:
+            return await search("x")
+    except BreakerOpen:
+        return str(breaker.snapshot()["reason"])
+
+
 def main() -> None:
     """Run everything."""
     instrumentor = OtelAgentsInstrumentor()
@@ -89,6 +117,7 @@ def main() -> None:
         number: int = plain(2)
         carry()
         call()
+        asyncio.run(dispatch())
         print(result, number, list(items()), found.tree(), found.metric("otelagents.runs.started"))  # noqa: T201
     JsonFormatter()
     correlate(None, "info", {})
