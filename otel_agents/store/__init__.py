@@ -12,6 +12,7 @@ requests that brought them (docs/decisions/0008).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from otel_agents.errors import NotFoundError
 from otel_agents.store.batch import Batch, Block, LogRecord, Point, TraceSummary
@@ -38,7 +39,7 @@ def store_url(url: str | None, workspace: Workspace | None) -> str:
     if workspace is None:
         message = "There is no store: make a workspace with `otel-agents init`, or name a URL."
         raise NotFoundError(message)
-    return f"sqlite:///{workspace.database}"
+    return f"sqlite:///{quote(str(workspace.database))}"
 
 
 def open_store(

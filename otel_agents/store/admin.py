@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_agents.signals import LOST_AFTER_SECONDS
 from otel_agents.state.times import rfc3339
 from otel_agents.store import paging
-from otel_agents.store.rows import clean, from_json, nanoseconds, stamp, stamped, when
+from otel_agents.store.rows import from_json, nanoseconds, short, stamp, stamped, when
 from otel_agents.store.runs import cutoff
 from otel_agents.vocabulary import TASK_STATES
 
@@ -140,8 +140,8 @@ def events(  # noqa: PLR0913 - the filters of the API
     ):  # fmt: skip
         if value is not None:
             where.append(clause)
-            values.append(clean(value))
-    position = paging.decode(cursor, int, str)
+            values.append(short(value))
+    position = paging.decode("events", cursor, int, str)
     if position is not None:
         where.append("(occurred_at < ? OR (occurred_at = ? AND id < ?))")
         values += [stamp(position[0] * 1000)] * 2 + [_uuid(position[1])]
@@ -151,6 +151,7 @@ def events(  # noqa: PLR0913 - the filters of the API
         [*values, limit + 1],
     )
     return paging.page(
+        "events",
         rows,
         limit,
         lambda row: (nanoseconds(row["occurred_at"]) // 1000, str(row["id"])),
@@ -210,11 +211,11 @@ def tasks(
         values.append(now)
     if queue is not None:
         where.append("queue = ?")
-        values.append(clean(queue))
+        values.append(short(queue))
     if q:
         where.append("(LOWER(name) LIKE ? ESCAPE '!' OR LOWER(task_id) LIKE ? ESCAPE '!')")
         values += [paging.like(q.lower())] * 2
-    position = paging.decode(cursor, int, str)
+    position = paging.decode("tasks", cursor, int, str)
     if position is not None:
         where.append("(updated_ns < ? OR (updated_ns = ? AND task_id > ?))")
         values += [position[0], position[0], position[1]]
@@ -227,7 +228,7 @@ def tasks(
     def shape(row: dict[str, Any]) -> dict[str, Any]:
         return _task_row(connection, row, now)
 
-    return paging.page(rows, limit, lambda row: (row["updated_ns"], row["task_id"]), shape)
+    return paging.page("tasks", rows, limit, lambda row: (row["updated_ns"], row["task_id"]), shape)
 
 
 def _task_row(connection: Connection, row: dict[str, Any], now: int) -> dict[str, Any]:

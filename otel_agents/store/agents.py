@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_agents.errors import NotFoundError
 from otel_agents.state.times import rfc3339
 from otel_agents.store import paging
-from otel_agents.store.rows import clean, cost_of, error_of, usage_of, when
+from otel_agents.store.rows import cost_of, error_of, short, usage_of, when
 from otel_agents.store.runs import cutoff
 from otel_agents.usage import COUNTS, Prices, Usage
 
@@ -51,14 +51,14 @@ def list_agents(
     for clause, value in (("agents.name = ?", name), ("agents.run_id = ?", run_id)):
         if value is not None:
             where.append(clause)
-            values.append(clean(value))
+            values.append(short(value))
     if q:
         where.append(
             "(LOWER(agents.name) LIKE ? ESCAPE '!' OR LOWER(agents.agent_id) LIKE ? ESCAPE '!' "
             "OR LOWER(agents.model) LIKE ? ESCAPE '!')"
         )
         values += [paging.like(q.lower())] * 3
-    position = paging.decode(cursor, int, str, str)
+    position = paging.decode("agents", cursor, int, str, str)
     if position is not None:
         where.append(
             "(agents.started_ns < ? OR (agents.started_ns = ? AND (agents.agent_id > ? "
@@ -71,6 +71,7 @@ def list_agents(
         [*values, limit + 1],
     )
     return paging.page(
+        "agents",
         rows,
         limit,
         lambda row: (row["started_ns"], row["agent_id"], row["run_id"]),
@@ -82,7 +83,7 @@ def agent(connection: Connection, agent_id: str) -> dict[str, Any]:
     """Return one attempt; raises NotFoundError where there is none of this id."""
     row = connection.row(
         f"{_SELECT} WHERE agents.agent_id = ? ORDER BY agents.started_ns DESC LIMIT 1",
-        (clean(agent_id),),
+        (short(agent_id),),
     )
     if row is None:
         message = f"There is no agent {agent_id[:200]!r} in the store."
@@ -136,7 +137,7 @@ def telemetry(connection: Connection, prices: Prices, agent_id: str) -> dict[str
     rows = connection.rows(
         "SELECT * FROM telemetry WHERE agent_id = ? AND run_id = ? "
         "AND (model <> '' OR requests > 0) ORDER BY input_tokens + output_tokens DESC",
-        (clean(agent_id), found["run_id"]),
+        (short(agent_id), found["run_id"]),
     )
     usage = found["usage"]
     read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]

@@ -16,10 +16,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_agents.state.times import rfc3339
 from otel_agents.store.batch import Block, TraceSummary
+from otel_agents.store.rows import short
 from otel_agents.vocabulary import RUN_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -46,9 +47,28 @@ def block_of(message: ExportTraceServiceRequest, body: bytes) -> tuple[Block, in
         body: The bytes it was parsed from.
 
     """
+    traces, refused = _summed(message, with_runs=RUN_ID.key.encode() in body)
+    if refused:
+        _take_out(message)
+        body = message.SerializeToString()
+    # The same bytes deflate to the same bytes, and there are fewer of them to digest.
+    deflated = zlib.compress(body, 1)
+    digest = blake2b(deflated, digest_size=16).digest()
+    spans = sum([one.spans for one in traces.values()])
+    return Block(deflated, digest, spans, traces), refused
+
+
+def summaries(body: bytes) -> dict[bytes, TraceSummary]:
+    """Return what a stored block says of each trace in it."""
+    return _summed(opened(body), with_runs=True)[0]
+
+
+def _summed(
+    message: ExportTraceServiceRequest, *, with_runs: bool
+) -> tuple[dict[bytes, TraceSummary], int]:
+    """Return the summaries of a request's traces, and how many spans have no ids to go by."""
     traces: dict[bytes, TraceSummary] = {}
-    refused = spans = 0
-    with_runs = RUN_ID.key.encode() in body
+    refused = 0
     for resource_spans in message.resource_spans:
         service = _service(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
@@ -62,19 +82,18 @@ def block_of(message: ExportTraceServiceRequest, body: bytes) -> tuple[Block, in
                 ):
                     refused += 1
                     continue
-                spans += 1
                 started = span.start_time_unix_nano
                 ended = span.end_time_unix_nano
                 found = traces.get(trace_id)
                 if found is None:
                     found = traces[trace_id] = TraceSummary(started, ended, service=service)
                     if with_runs:
-                        found.run_id = _run_of(span)
+                        found.run_id = run_of(span)
                 else:
                     found.started = min(found.started, started)
                     found.ended = max(found.ended, ended)
                     if with_runs and not found.run_id:
-                        found.run_id = _run_of(span)
+                        found.run_id = run_of(span)
                 found.spans += 1
                 if not span.parent_span_id:
                     found.root = span.name
@@ -84,11 +103,7 @@ def block_of(message: ExportTraceServiceRequest, body: bytes) -> tuple[Block, in
     for found in traces.values():
         found.started = min(found.started, _LAST_TIME)
         found.ended = min(max(found.started, found.ended), _LAST_TIME)
-    if refused:
-        _take_out(message)
-        body = message.SerializeToString()
-    digest = blake2b(body, digest_size=16).digest()
-    return Block(zlib.compress(body, 1), digest, spans, traces), refused
+    return traces, refused
 
 
 def _service(attributes: Iterable[KeyValue]) -> str:
@@ -98,10 +113,11 @@ def _service(attributes: Iterable[KeyValue]) -> str:
     return ""
 
 
-def _run_of(span: Span) -> str:
+def run_of(span: Span) -> str:
+    """Return the id of the run that a span says it is of, or nothing."""
     for one in span.attributes:
         if one.key == RUN_ID.key:
-            return str(one.value.string_value)
+            return short(one.value.string_value)
     return ""
 
 
@@ -131,13 +147,21 @@ def opened(body: bytes) -> ExportTraceServiceRequest:
     return message
 
 
-def without(body: bytes, unwanted: set[bytes]) -> tuple[Block, int]:
-    """Return a stored block less the spans of some traces, and how many those were."""
+def runs_in(body: bytes) -> dict[bytes, set[str]]:
+    """Return the traces that a stored block has spans of, with the ids of runs on those."""
+    found: dict[bytes, set[str]] = {}
+    for span, _, _ in _walk(opened(body)):
+        found.setdefault(span.trace_id, set()).add(run_of(span))
+    return found
+
+
+def without(body: bytes, unwanted: Callable[[Span], bool]) -> tuple[Block, int]:
+    """Return a stored block less some of its spans, and how many those were."""
     message = opened(body)
     removed = 0
     for resource_spans in message.resource_spans:
         for scope_spans in resource_spans.scope_spans:
-            kept = [span for span in scope_spans.spans if span.trace_id not in unwanted]
+            kept = [span for span in scope_spans.spans if not unwanted(span)]
             removed += len(scope_spans.spans) - len(kept)
             del scope_spans.spans[:]
             scope_spans.spans.extend(kept)

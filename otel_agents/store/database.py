@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from otel_agents.errors import SettingsError, UnavailableError
 
@@ -26,6 +26,7 @@ _PATIENCE_SECONDS: Final = 10.0
 # signals get are in the order of the commits and a reader's cursor misses none.
 _WRITER_LOCK: Final = 0x6F74656C
 _PLACE: Final = re.compile(r"\?")
+_SECRETS: Final = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=[?&]password=)[^&\s]*")
 
 
 class Database:
@@ -60,41 +61,77 @@ class Database:
 
     @property
     def here(self) -> Connection:
-        """The connection of the calling thread, opened at its first use."""
+        """The connection of the calling thread, opened at its first use.
+
+        Raises UnavailableError, in one sentence, where there is no database to connect to.
+        """
         found: Connection | None = getattr(self._local, "connection", None)
-        if found is None or found.broken:
+        if found is None or found.broken or found.file != self._file():
             found = self.connect()
             self._local.connection = found
             with self._lock:
                 self._open = {one for one in self._open if one.thread.is_alive()} | {found}
         return found
 
+    @property
+    def gone(self) -> bool:
+        """Whether the file is not there, or not any more."""
+        return self.path is not None and self._file() is None
+
+    def _file(self) -> tuple[int, int] | None:
+        """Return what tells the file at the path from another one there before or after it."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def connect(self) -> Connection:
         """Open a connection; raises UnavailableError, in one sentence, where that fails."""
         try:
             if self.dialect == "sqlite":
-                return Connection(self._sqlite(), "sqlite")
-            return Connection(self._postgresql(), "postgresql")
+                return Connection(self._sqlite(), "sqlite", file=self._file(), durable=self.durable)
+            return Connection(self._postgresql(), "postgresql", durable=self.durable)
         except (sqlite3.Error, OSError) as error:
             message = f"The store {shown(self.url)} cannot be opened: {error}."
             raise UnavailableError(message) from error
 
+    def driver(self, **options: Any) -> Any:
+        """Open a connection of the driver's own, with its own options."""
+        if self.path is not None:
+            # A file that was removed is not made anew by who looks for it.
+            return sqlite3.connect(
+                f"file:{quote(str(self.path))}?mode=rw",
+                uri=True, timeout=_PATIENCE_SECONDS, check_same_thread=False, **options,
+            )  # fmt: skip
+        import psycopg
+
+        url = self.url.replace("postgres://", "postgresql://", 1)
+        return psycopg.connect(url, connect_timeout=10, **options)
+
     def _sqlite(self) -> sqlite3.Connection:
-        made = sqlite3.connect(
-            str(self.path),
-            timeout=_PATIENCE_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=512,
-        )
+        made: sqlite3.Connection = self.driver(isolation_level=None, cached_statements=512)
+        try:
+            self._set_up(made)
+        except sqlite3.Error:
+            made.close()
+            raise
+        return made
+
+    def _set_up(self, made: sqlite3.Connection) -> None:
         made.row_factory = _as_dict
+        # SQLite's own knows the letters of ASCII only.
+        made.create_function("LOWER", 1, _lower, deterministic=True)
+        # Before anything else: the next line writes the file's head, and then it is settled.
+        made.execute("PRAGMA auto_vacuum=INCREMENTAL")
         made.execute("PRAGMA journal_mode=WAL")
         made.execute(f"PRAGMA synchronous={'FULL' if self.durable else 'NORMAL'}")
         made.execute("PRAGMA foreign_keys=ON")
         made.execute("PRAGMA cache_size=-32000")  # kB; trace ids fall anywhere in their index
         made.execute("PRAGMA wal_autocheckpoint=8000")  # pages
         made.execute("PRAGMA journal_size_limit=67108864")
-        return made
 
     def _postgresql(self) -> Any:
         try:
@@ -103,14 +140,8 @@ class Database:
         except ImportError as error:
             message = "A PostgreSQL store needs psycopg: pip install 'otel-agents[postgres]'."
             raise UnavailableError(message) from error
-        url = self.url.replace("postgres://", "postgresql://", 1)
         try:
-            return psycopg.connect(
-                url,
-                autocommit=True,
-                row_factory=dict_row,
-                connect_timeout=10,
-            )
+            return self.driver(autocommit=True, row_factory=dict_row)
         except psycopg.Error as error:
             why = " ".join(str(error).split())
             message = f"The store {shown(self.url)} cannot be opened: {why}."
@@ -126,14 +157,29 @@ class Database:
 
 
 class Connection:
-    """One connection; rows are dicts. It is used by one thread at a time."""
+    """One connection; rows are dicts. It is used by one thread at a time.
 
-    def __init__(self, raw: Any, dialect: Dialect) -> None:
+    Whatever is asked of it raises UnavailableError, in one sentence, where the database cannot be
+    used: it is down, read-only, full, damaged or held by another for too long. `file` tells which
+    file it has open.
+    """
+
+    def __init__(
+        self,
+        raw: Any,
+        dialect: Dialect,
+        *,
+        file: tuple[int, int] | None = None,
+        durable: bool = True,
+    ) -> None:
         self.raw = raw
         self.dialect = dialect
+        self.file = file
         self.thread = threading.current_thread()
         self.broken = False
         self._writing = False
+        self._may_be_durable = durable
+        self._durable = durable
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a statement and return its rows."""
@@ -161,17 +207,27 @@ class Connection:
             self.raw.cursor().executemany(self._spelled(sql), parameters)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the store's one writer's place for a transaction; roll back where it fails."""
+    def writing(self, *, durable: bool = True) -> Iterator[None]:
+        """Hold the store's one writer's place for a transaction; roll back where it fails.
+
+        One that is not `durable` can be lost by a power failure, as long as no later one that is
+        has been committed: it is for what can be made again.
+        """
         if self._writing:
             yield
             return
         with self._watched():
+            if self.dialect == "sqlite" and durable != self._durable:
+                level = "FULL" if durable and self._may_be_durable else "NORMAL"
+                self.raw.execute(f"PRAGMA synchronous={level}")
+                self._durable = durable
             self.raw.execute("BEGIN IMMEDIATE" if self.dialect == "sqlite" else "BEGIN")
-            if self.dialect == "postgresql":
-                self.raw.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER_LOCK,))
         self._writing = True
         try:
+            if self.dialect == "postgresql":
+                self.row("SELECT pg_advisory_xact_lock(?)", (_WRITER_LOCK,))
+                if not durable:
+                    self.run("SET LOCAL synchronous_commit TO OFF")
             yield
             with self._watched():
                 self.raw.execute("COMMIT")
@@ -204,12 +260,14 @@ class Connection:
     def _watched(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error:
-            raise
-        except Exception:
+        except Exception as error:
             if getattr(self.raw, "closed", False) or getattr(self.raw, "broken", False):
                 self.broken = True
-            raise
+            if not _of_the_database(error):
+                raise
+            why = " ".join(str(error).split()).rstrip(".")
+            message = f"The store cannot be used: {why}."
+            raise UnavailableError(message) from error
 
     def _spelled(self, sql: str) -> str:
         return sql if self.dialect == "sqlite" else _for_postgresql(sql)
@@ -218,6 +276,23 @@ class Connection:
         """Close the connection."""
         self.broken = True
         self.raw.close()
+
+
+def _of_the_database(error: Exception) -> bool:
+    """Say whether an error is of the database, and not of what was asked or to be written."""
+    if isinstance(error, sqlite3.Error):
+        # "malformed" is a plain DatabaseError, and only a connection that was closed since is
+        # used in a way that is wrong.
+        kinds = sqlite3.OperationalError, sqlite3.ProgrammingError
+        return isinstance(error, kinds) or type(error) is sqlite3.DatabaseError
+    if not hasattr(error, "sqlstate"):
+        return False
+    import psycopg
+
+    state = error.sqlstate or ""
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return not state.startswith("54")  # a limit of the program: a value that is too long
+    return state in {"25006", "42501", "42P01"}  # read-only, no permission, no such table
 
 
 _spellings: Final[dict[str, str]] = {}
@@ -236,12 +311,16 @@ def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip([column[0] for column in cursor.description], row, strict=True))
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _path(url: str) -> Path:
     parts = urlsplit(url)
     path = unquote(parts.path)
     # sqlite:///relative and sqlite:////absolute, as SQLAlchemy has them; a third way, with one
     # slash, is what people type.
-    if not url.startswith("sqlite:///") or parts.query or path in {"", "/"}:
+    if not url.startswith("sqlite:///") or parts.query or parts.fragment or path in {"", "/"}:
         message = f"The store {shown(url)} names no file: write sqlite:///PATH."
         raise SettingsError(message)
     return Path(path[1:] if path.startswith("//") else path).absolute()
@@ -249,4 +328,4 @@ def _path(url: str) -> Path:
 
 def shown(url: str) -> str:
     """Return a URL without its login, for messages."""
-    return re.sub(r"(?<=://)[^/\s@]*(?=@)", "[redacted]", url)
+    return _SECRETS.sub("[redacted]", url)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_OID, uuid5
 
-from otel_agents.store.rows import bounded, clean, maybe, stamp, to_json
+from otel_agents.store.rows import bounded, clean, maybe, short, stamp, to_json
 from otel_agents.vocabulary import (
     BREAKER_REASON,
     BREAKER_STATE,
@@ -129,7 +129,7 @@ def write(connection: Connection, signals: Sequence[Signal]) -> None:
 
 def _text(signal: Signal, key: str) -> str:
     value = signal.attributes.get(key)
-    return clean(value) if isinstance(value, str) else ""
+    return short(value) if isinstance(value, str) else ""
 
 
 def _seconds(signal: Signal, key: str) -> int | None:
@@ -146,7 +146,7 @@ def _event(signal: Signal) -> tuple[Any, ...] | None:
     ids = signal.ids
     rest = {key: value for key, value in signal.attributes.items() if key not in _EVENT_KEYS}
     return (
-        str(uuid5(NAMESPACE_OID, clean(signal.id))), layer, operation,
+        str(uuid5(NAMESPACE_OID, short(signal.id))), layer, operation,
         _text(signal, REASON_CODE.key), _text(signal, ENTITY_ID.key), maybe(ids.task_id),
         _text(signal, PERSONA_ID.key) or None, maybe(ids.worker_id), maybe(ids.run_id),
         to_json(rest), stamp(signal.time),
@@ -166,7 +166,7 @@ def _worker(signal: Signal) -> tuple[Any, ...] | None:
     heard = stamp(signal.time)
     task_id = "" if status == "STOPPED" else _text(signal, WORKER_TASK.key)
     return (
-        clean(worker_id), _text(signal, WORKER_TYPE.key) or clean(signal.name), status,
+        short(worker_id), _text(signal, WORKER_TYPE.key) or short(signal.name), status,
         bool(signal.attributes.get(CIRCUIT_OPEN.key)), _text(signal, CIRCUIT_REASON.key) or None,
         heard, task_id or None, to_json(rest), heard,
     )  # fmt: skip
@@ -177,7 +177,7 @@ def _breaker(signal: Signal) -> tuple[Any, ...] | None:
     if not signal.name or state not in BREAKER_STATES:
         return None
     return (
-        clean(signal.name), state, _text(signal, BREAKER_REASON.key),
+        short(signal.name), state, _text(signal, BREAKER_REASON.key),
         maybe(signal.ids.worker_id), bounded(signal.time),
     )  # fmt: skip
 
@@ -198,9 +198,9 @@ def _task(signal: Signal) -> tuple[Any, ...] | None:
         why = clean(signal.error.message or signal.error.type)
     when = bounded(signal.time)
     return (
-        clean(ids.task_id), clean(signal.name), _text(signal, TASK_QUEUE.key),
-        _text(signal, TASK_FEATURE.key), _text(signal, LEASE_OWNER.key), clean(ids.run_id or ""),
-        clean(ids.agent_id or ""), _text(signal, PERSONA_ID.key), clean(ids.worker_id or ""),
+        short(ids.task_id), short(signal.name), _text(signal, TASK_QUEUE.key),
+        _text(signal, TASK_FEATURE.key), _text(signal, LEASE_OWNER.key), short(ids.run_id or ""),
+        short(ids.agent_id or ""), _text(signal, PERSONA_ID.key), short(ids.worker_id or ""),
         _seconds(signal, LEASE_ACQUIRED.key), _seconds(signal, LEASE_EXPIRES.key), status,
         why if status == "FAILED" else None, why if status == "SKIPPED" else None, when, when,
     )  # fmt: skip

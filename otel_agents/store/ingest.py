@@ -7,9 +7,9 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_agents.signals import encode_line, event_name
+from otel_agents.signals import event_name
 from otel_agents.store import facts
-from otel_agents.store.rows import bounded, clean, to_json
+from otel_agents.store.rows import bounded, clean, finite, short, to_json
 from otel_agents.vocabulary import NAMESPACE
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otel_agents.signals import Signal
     from otel_agents.store.batch import Batch, Block, LogRecord, Point
     from otel_agents.store.database import Connection
+    from otel_agents.store.indexing import Pending
 
 # Series of metrics are a program's to choose, and a mistaken label makes one for every value.
 MAX_SERIES: Final = 50_000
@@ -27,24 +28,7 @@ _BLOCK: Final = """
     INSERT INTO blocks (digest, received_ns, spans, body) VALUES (?, ?, ?, ?)
     ON CONFLICT (digest) DO NOTHING RETURNING id
 """
-_TRACE: Final = """
-    INSERT INTO traces (trace_id, started_ns, ended_ns, spans, errors, root, service, run_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (trace_id) DO UPDATE SET
-        started_ns = CASE WHEN excluded.started_ns < traces.started_ns
-            THEN excluded.started_ns ELSE traces.started_ns END,
-        ended_ns = CASE WHEN excluded.ended_ns > traces.ended_ns
-            THEN excluded.ended_ns ELSE traces.ended_ns END,
-        spans = traces.spans + excluded.spans,
-        errors = traces.errors + excluded.errors,
-        root = CASE WHEN excluded.root <> '' THEN excluded.root ELSE traces.root END,
-        service = CASE WHEN excluded.root <> '' OR traces.service = ''
-            THEN excluded.service ELSE traces.service END,
-        run_id = CASE WHEN traces.run_id <> '' THEN traces.run_id ELSE excluded.run_id END
-"""
-_TRACE_BLOCK: Final = """
-    INSERT INTO trace_blocks (trace_id, block_id) VALUES (?, ?) ON CONFLICT DO NOTHING
-"""
+_UNINDEXED: Final = "INSERT INTO unindexed (block_id) VALUES (?)"
 _SIGNAL: Final = """
     INSERT INTO signals (id, run_id, type, time_ns, body) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
@@ -80,10 +64,10 @@ class Ingest:
         self._dropped = dropped
         self._series: OrderedDict[bytes, None] | None = None
 
-    def write(self, connection: Connection, batches: Sequence[Batch]) -> None:
-        """Write batches within the transaction that is open."""
+    def write(self, connection: Connection, batches: Sequence[Batch]) -> list[Pending]:
+        """Write batches within the transaction that is open; return the blocks to be indexed."""
         now = time.time_ns()
-        self._blocks(connection, (block for batch in batches for block in batch.blocks), now)
+        pending = _blocks(connection, (block for batch in batches for block in batch.blocks), now)
         write_signals(connection, [signal for batch in batches for signal in batch.signals])
         logs = [_log(record) for batch in batches for record in batch.logs]
         if logs:
@@ -91,26 +75,7 @@ class Ingest:
         points = [point for batch in batches for point in batch.points]
         if points:
             self._points(connection, points)
-
-    def _blocks(self, connection: Connection, blocks: Iterable[Block], now: int) -> None:
-        traces: list[tuple[Any, ...]] = []
-        places: list[tuple[bytes, int]] = []
-        for block in blocks:
-            if not block.spans:
-                continue
-            row = connection.row(_BLOCK, (block.digest, now, block.spans, block.body))
-            if row is None:
-                continue  # the same request, sent again
-            number = row["id"]
-            for trace_id, one in block.traces.items():
-                traces.append((
-                    trace_id, one.started, one.ended, one.spans, one.errors,
-                    clean(one.root), clean(one.service), clean(one.run_id),
-                ))  # fmt: skip
-                places.append((trace_id, number))
-        if traces:
-            connection.many(_TRACE, traces)
-            connection.many(_TRACE_BLOCK, places)
+        return pending
 
     def _points(self, connection: Connection, points: list[Point]) -> None:
         if self._series is None:
@@ -128,10 +93,10 @@ class Ingest:
                     continue
                 self._series[series] = None
             kept.append((
-                series, clean(point.name), clean(point.unit), point.kind, clean(point.service),
+                series, short(point.name), clean(point.unit), point.kind, clean(point.service),
                 clean(point.instance), attributes, bounded(point.start), bounded(point.time),
-                point.value, None if point.count is None else bounded(point.count), point.sum,
-                to_json(point.detail),
+                finite(point.value), None if point.count is None else bounded(point.count),
+                finite(point.sum), to_json(point.detail),
             ))  # fmt: skip
         connection.many(_POINT, kept)
         if left_out:
@@ -140,6 +105,17 @@ class Ingest:
     def forget_series(self) -> None:
         """Look up anew which series there are, after some were deleted."""
         self._series = None
+
+
+def _blocks(connection: Connection, blocks: Iterable[Block], now: int) -> list[Pending]:
+    found: list[Pending] = []
+    for block in blocks:
+        if block.spans:
+            row = connection.row(_BLOCK, (block.digest, now, block.spans, block.body))
+            if row is not None:  # else it is the same request, sent again
+                found.append((row["id"], block.traces))
+    connection.many(_UNINDEXED, [(number,) for number, _ in found])
+    return found
 
 
 def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
@@ -152,10 +128,10 @@ def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
     rows = []
     touched: dict[str, int] = {}
     for signal in signals:
-        run_id = clean(signal.ids.run_id or "")
+        run_id = short(signal.ids.run_id or "")
         when = bounded(signal.time)
-        body = encode_line(signal).decode().rstrip("\n").replace("\\u0000", "␀")
-        rows.append((clean(signal.id), run_id, event_name(signal)[_PREFIX:], when, body))
+        kind = short(event_name(signal)[_PREFIX:])
+        rows.append((short(signal.id), run_id, kind, when, to_json(signal)))
         if run_id:
             touched[run_id] = min(when, touched.get(run_id, when))
     connection.many(_SIGNAL, rows)
@@ -171,10 +147,9 @@ def _log(record: LogRecord) -> tuple[Any, ...]:
         record.trace_id, record.span_id, attributes,
     )  # fmt: skip
     digest = blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).digest()
-    texts = (
-        record.severity_text, record.body, record.event_name, record.service, record.run_id,
-        record.phase, record.agent_id, record.trace_id, record.span_id,
-    )  # fmt: skip
+    texts = record.severity_text, record.body, record.event_name, record.service
+    ids = record.run_id, record.phase, record.agent_id, record.trace_id, record.span_id
     return (
-        digest, bounded(record.time), bounded(record.severity), *map(clean, texts), attributes,
+        digest, bounded(record.time), bounded(record.severity), *map(clean, texts),
+        *map(short, ids), attributes,
     )  # fmt: skip

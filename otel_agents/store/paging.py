@@ -20,27 +20,31 @@ _LAST: Final = (1 << 63) - 1
 
 
 def page(
+    name: str,
     rows: Sequence[dict[str, Any]],
     limit: int,
     key: Callable[[dict[str, Any]], Sequence[Any]],
     shape: Callable[[dict[str, Any]], Any],
 ) -> dict[str, Any]:
-    """Return `{items, next_cursor}` of rows of which one more than `limit` was asked for."""
+    """Return `{items, next_cursor}` of rows of which one more than `limit` was asked for.
+
+    `name` is the list's, so that a cursor of one list is none of another.
+    """
     more = len(rows) > limit
     kept = rows[:limit]
-    following = encode(key(kept[-1])) if more and kept else None
+    following = encode(name, key(kept[-1])) if more and kept else None
     return {"items": [shape(row) for row in kept], "next_cursor": following}
 
 
-def encode(position: Sequence[Any]) -> str:
+def encode(name: str, position: Sequence[Any]) -> str:
     """Return a position in a list as a cursor."""
-    return urlsafe_b64encode(msgspec.json.encode(list(position))).decode().rstrip("=")
+    return urlsafe_b64encode(msgspec.json.encode([name, *position])).decode().rstrip("=")
 
 
-def decode(cursor: str | None, *types: type) -> list[Any] | None:
+def decode(name: str, cursor: str | None, *types: type) -> list[Any] | None:
     """Return the position that a cursor holds, or None for the beginning.
 
-    Raises InvalidInputError where it is no cursor of this list.
+    Raises InvalidInputError where it is no cursor of the list of this name.
     """
     if not cursor:
         return None
@@ -48,8 +52,8 @@ def decode(cursor: str | None, *types: type) -> list[Any] | None:
         if len(cursor) > _LONGEST:
             raise ValueError  # noqa: TRY301 - one way out
         padded = cursor + "=" * (-len(cursor) % 4)
-        found = msgspec.json.decode(urlsafe_b64decode(padded.encode("ascii")), type=list[Any])
-        right = len(found) == len(types) and all(
+        said, *found = msgspec.json.decode(urlsafe_b64decode(padded), type=list[Any])
+        right = said == name and len(found) == len(types) and all(
             type(one) is kind for one, kind in zip(found, types, strict=True)
         )
         if not right or any(isinstance(one, int) and abs(one) > _LAST for one in found):
@@ -68,6 +72,14 @@ def checked_limit(limit: int) -> int:
         message = f"limit: it is {limit}, and must be from 1 to {MOST}."
         raise InvalidInputError(message, parameter="limit")
     return limit
+
+
+def number(parameter: str, value: int) -> int:
+    """Return a number that a column can be compared with; raises InvalidInputError otherwise."""
+    if not 0 <= value <= _LAST:
+        message = f"{parameter}: it is {value:.6g}, and must be from 0 to {_LAST}."
+        raise InvalidInputError(message, parameter=parameter)
+    return value
 
 
 def one_of(parameter: str, value: str | None, known: Sequence[str]) -> str | None:

@@ -11,8 +11,9 @@ from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.signals import ModelUse, decode_line
+from otel_agents.state.bill import Bill
 from otel_agents.state.report import report
-from otel_agents.state.run import RunState
+from otel_agents.state.run import RunState, Spent
 from otel_agents.store.rows import (
     SPENT_COLUMNS,
     SPENT_PLACES,
@@ -20,9 +21,12 @@ from otel_agents.store.rows import (
     bounded,
     clean,
     maybe,
+    short,
     spent,
     to_json,
+    whole,
 )
+from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
     AGENT_EXIT_CODE,
     CHECKPOINT_ID,
@@ -42,7 +46,7 @@ _KEPT: Final = 64
 _AT_ONCE: Final = 5000  # signals read in one go
 
 _RUN: Final = f"""
-    UPDATE runs SET dirty = FALSE, workflow = ?, status = ?, work_order_id = ?,
+    UPDATE runs SET dirty = FALSE, folded = ?, workflow = ?, status = ?, work_order_id = ?,
         correlation_id = ?, plan_id = ?, goal = ?, phase = ?, iteration = ?, max_iterations = ?,
         share = ?, started_ns = ?, updated_ns = ?, ended_ns = ?, agents = ?,
         error_type = ?, error_message = ?, ({SPENT_COLUMNS}) = ({SPENT_PLACES})
@@ -89,15 +93,27 @@ _STATEMENTS: Final = {
     "iterations": _ITERATION, "phases": _PHASE, "agents": _AGENT, "telemetry": _TELEMETRY,
     "routes": _ROUTE,
 }  # fmt: skip
+# What tells the rows of a run apart. Routes are of no run, and stay.
+_KEYS: Final = {
+    "iterations": ("scope_id",), "phases": ("name",), "agents": ("agent_id",),
+    "telemetry": ("scope_id", "provider", "model"),
+}  # fmt: skip
+
+# Rows by their table and key.
+_Rows = dict[tuple[str, tuple[str, ...]], tuple[Any, ...]]
 
 
 class _Fold:
-    """The fold of a run as far as its signals were read, and the rows it was last written as."""
+    """The fold of a run as far as its signals were read, and the rows it was last written as.
 
-    def __init__(self) -> None:
+    `first` and `seq` are the numbers of its first signal and of the last one that was read.
+    """
+
+    def __init__(self, first: int) -> None:
         self.state: RunState | None = None
+        self.first = first
         self.seq = 0
-        self.written: dict[tuple[str, Any], tuple[Any, ...]] = {}
+        self.written: _Rows = {}
 
 
 class Projection:
@@ -108,36 +124,59 @@ class Projection:
 
     def run(self, connection: Connection, most: int = 200) -> int:
         """Make the rows of at most `most` dirty runs, in a transaction; return how many."""
-        with connection.writing():
-            rows = connection.rows(f"SELECT run_id FROM runs WHERE dirty LIMIT {int(most)}")  # noqa: S608
+        with connection.writing(durable=False):
+            rows = connection.rows(
+                f"SELECT run_id, folded FROM runs WHERE dirty LIMIT {int(most)}"  # noqa: S608
+            )
             for row in rows:
-                self._project(connection, row["run_id"])
+                self._project(connection, row["run_id"], row["folded"])
         return len(rows)
 
-    def forget(self, run_id: str) -> None:
-        """Let go of a run that was deleted."""
-        self._folds.pop(run_id, None)
-
-    def _project(self, connection: Connection, run_id: str) -> None:
-        fold = self._folds.pop(run_id, None) or _Fold()
-        self._folds[run_id] = fold
-        while len(self._folds) > _KEPT:
-            self._folds.popitem(last=False)
+    def _project(self, connection: Connection, run_id: str, folded: int) -> None:
+        fold = self._folds.pop(run_id, None)
+        if fold is None or fold.seq != folded:
+            # The rows are another process's, or the run was deleted and is told of anew.
+            first = first_seq(connection, run_id)
+            if fold is None or fold.first != first:
+                fold = _Fold(first)
+            fold.written = {}
+            if folded:
+                for table in _KEYS:
+                    connection.run(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))  # noqa: S608
         fold.seq, fold.state = read(connection, run_id, fold.seq, fold.state)
         if fold.state is None:
             connection.run("UPDATE runs SET dirty = FALSE WHERE run_id = ?", (run_id,))
             return
         # As it stands in the store: whether a silent run is lost is asked when it is read.
-        now = fold.state.last
-        reading = report(fold.state, now=now, alive=_unknown)
-        connection.run(_RUN, (*_run_row(fold.state, reading), run_id))
-        found: dict[str, list[tuple[Any, ...]]] = {}
-        for table, key, row in _rows(fold.state, reading, run_id):
+        reading = report(fold.state, now=fold.state.last, alive=_unknown)
+        connection.run(_RUN, (fold.seq, *_run_row(fold.state, reading), run_id))
+        self._write(connection, run_id, fold, _rows(fold.state, reading, run_id))
+        self._folds[run_id] = fold
+        while len(self._folds) > _KEPT:
+            self._folds.popitem(last=False)
+
+    def _write(self, connection: Connection, run_id: str, fold: _Fold, rows: _Rows) -> None:
+        changed: dict[str, list[tuple[Any, ...]]] = {}
+        for (table, key), row in rows.items():
             if fold.written.get((table, key)) != row:
-                fold.written[table, key] = row
-                found.setdefault(table, []).append(row)
-        for table, changed in found.items():
-            connection.many(_STATEMENTS[table], changed)
+                changed.setdefault(table, []).append(row)
+        for table, found in changed.items():
+            connection.many(_STATEMENTS[table], found)
+        # A phase that was renamed, a model that was said later: what was there says it no more.
+        for table, key in fold.written.keys() - rows.keys():
+            if table in _KEYS:
+                same = " AND ".join(f"{column} = ?" for column in _KEYS[table])
+                connection.run(
+                    f"DELETE FROM {table} WHERE run_id = ? AND {same}",  # noqa: S608
+                    (run_id, *key),
+                )
+        fold.written = rows
+
+
+def first_seq(connection: Connection, run_id: str) -> int:
+    """Return the number of a run's first signal; 0 where there is none."""
+    row = connection.row("SELECT MIN(seq) AS first FROM signals WHERE run_id = ?", (run_id,))
+    return 0 if row is None or row["first"] is None else int(row["first"])
 
 
 def read(
@@ -172,63 +211,67 @@ def _run_row(state: RunState, reading: RunReport) -> tuple[Any, ...]:
     last = [phase.name for phase in reading.phases if phase.started is not None]
     error = reading.error
     return (
-        clean(reading.workflow), reading.status,
+        short(reading.workflow), reading.status,
         clean((ids.work_order_id if ids else None) or ""),
         clean((ids.correlation_id if ids else None) or ""),
         clean((ids.plan_id if ids else None) or ""),
-        clean(reading.goal), clean((running or last or [""])[-1]),
-        reading.iteration, reading.iterations, reading.share, reading.started, reading.updated,
-        reading.ended, to_json(Counter(agent.status for agent in reading.agents)),
+        clean(reading.goal), short((running or last or [""])[-1]),
+        whole(reading.iteration), whole(reading.iterations), reading.share,
+        reading.started, reading.updated, reading.ended, to_json(Counter(agent.status for agent in reading.agents)),
         None if error is None else clean(error.type),
         None if error is None else clean(error.message),
         *spent(reading.usage, reading.usd, reading.unpriced),
     )  # fmt: skip
 
 
-def _rows(
-    state: RunState, reading: RunReport, run_id: str
-) -> list[tuple[str, Any, tuple[Any, ...]]]:
-    """Return the rows below a run: their table, their key and their values."""
-    found: list[tuple[str, Any, tuple[Any, ...]]] = []
+def _rows(state: RunState, reading: RunReport, run_id: str) -> _Rows:
+    """Return the rows below a run."""
+    found: _Rows = {}
     for scope in state.of_kind("iteration"):
         outcome = scope.outcome
-        row = (
-            clean(scope.key), run_id, scope.ids.iteration,
+        key = short(scope.key)
+        found["iterations", (key,)] = (
+            key, run_id, whole(scope.ids.iteration),
             "running" if outcome is None else SAYS["phase"][outcome], scope.started,
             None if scope.end is None else scope.end.time,
         )  # fmt: skip
-        found.append(("iterations", scope.key, row))
     for phase in reading.phases:
-        row = (
-            run_id, clean(phase.name), phase.status, phase.started, phase.ended, phase.seconds,
+        key = short(phase.name)
+        found["phases", (key,)] = (
+            run_id, key, phase.status, phase.started, phase.ended, phase.seconds,
             phase.iterations, *spent(phase.usage, phase.usd, phase.unpriced),
         )  # fmt: skip
-        found.append(("phases", phase.name, row))
     for agent in reading.agents:
         row = _agent_row(state.scopes[agent.key], agent, run_id, reading.workflow)
-        found.append(("agents", agent.id, row))
+        found["agents", (short(agent.id),)] = row
     routes: dict[tuple[str, str], int] = {}
     for scope in state.scopes.values():
         for use in models_of(scope):
             ids = scope.ids
-            row = (
-                clean(scope.key), clean(use.provider), clean(use.model), run_id,
-                clean(reading.workflow), clean(ids.phase or ""), clean(ids.agent_id or ""),
-                clean(ids.agent or ""), scope.last,
+            names = short(scope.key), short(use.provider), short(use.model)
+            found["telemetry", names] = (
+                *names, run_id, short(reading.workflow), short(ids.phase or ""),
+                short(ids.agent_id or ""), short(ids.agent or ""), scope.last,
                 *spent(use.usage, use.cost, use.unpriced),
             )  # fmt: skip
-            found.append(("telemetry", (scope.key, use.provider, use.model), row))
             if use.model:
-                route = clean(use.provider), clean(use.model)
-                routes[route] = max(scope.last, routes.get(route, 0))
-    found += [("routes", route, (*route, when)) for route, when in routes.items()]
+                routes[names[1:]] = max(scope.last, routes.get(names[1:], 0))
+    for route, when in routes.items():
+        found["routes", route] = (*route, when)
     return found
 
 
 def models_of(scope: Scope) -> list[ModelUse]:
     """Return what a scope used by itself, by model; what no model is named for stands alone."""
     usage, cost, unpriced = scope.spent
-    signal = next((s for s in (scope.end, scope.told) if s is not None and s.usage), None)
+    signal = next(
+        (
+            one
+            for one in (scope.end, scope.told)
+            if one is not None and (one.usage is not None or one.cost is not None)
+        ),
+        None,
+    )
     if signal is None:
         return []
     if not signal.models:
@@ -239,12 +282,24 @@ def models_of(scope: Scope) -> list[ModelUse]:
             usage=usage, cost=cost, unpriced=unpriced,
         )  # fmt: skip
         return [alone]
+    uses = list(signal.models)
     # Tool calls are of no model, and a sum over the rows is to be the scope's own usage.
-    calls = usage.tool_calls - sum(use.usage.tool_calls for use in signal.models)
+    calls = usage.tool_calls - sum(use.usage.tool_calls for use in uses)
     if calls > 0:
-        tools = type(usage)(tool_calls=calls)
-        return [*signal.models, ModelUse(usage=tools)]
-    return list(signal.models)
+        uses.append(ModelUse(usage=Usage(tool_calls=calls)))
+    bills: dict[tuple[str, str], Bill] = {}
+    for use in uses:
+        bill = bills.setdefault((use.provider, use.model), Bill())
+        bill.add(Spent(use.usage, use.cost, use.unpriced))
+    if len(bills) == len(uses):
+        return uses
+    return [
+        ModelUse(
+            provider=provider, model=model,
+            usage=bill.usage, cost=bill.usd, unpriced=bill.unpriced,
+        )
+        for (provider, model), bill in bills.items()
+    ]  # fmt: skip
 
 
 def _agent_row(scope: Scope, agent: AgentReport, run_id: str, workflow: str) -> tuple[Any, ...]:
@@ -260,13 +315,14 @@ def _agent_row(scope: Scope, agent: AgentReport, run_id: str, workflow: str) -> 
     log_file, checkpoint = (scope.attribute(key) for key in (LOG_FILE.key, CHECKPOINT_ID.key))
     error = agent.error
     return (
-        run_id, clean(agent.id), clean(scope.key), clean(agent.name), "agent", clean(workflow),
-        clean(agent.phase), agent.iteration, maybe(ids.task_id), status, agent.attempt,
+        run_id, short(agent.id), short(scope.key), short(agent.name), "agent", short(workflow),
+        short(agent.phase), whole(agent.iteration), maybe(ids.task_id), status,
+        whole(agent.attempt),
         maybe(agent.parent_id), maybe(ids.plan_id), bounded(said.pid) or None, clean(said.host),
-        exit_code if isinstance(exit_code, int) else None,
+        whole(exit_code) if isinstance(exit_code, int) else None,
         clean(log_file) if isinstance(log_file, str) else None,
         clean(checkpoint) if isinstance(checkpoint, str) else None,
-        clean(main.provider) if main else "", clean((main.model if main else "") or agent.model),
+        short(main.provider) if main else "", short((main.model if main else "") or agent.model),
         agent.started, scope.last, None if scope.end is None else scope.end.time,
         None if error is None else clean(error.type),
         None if error is None else clean(error.message),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from otel_agents.errors import SettingsError
+from otel_agents.store import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,16 +166,15 @@ def _blocks(connection: Connection, where: str, parameters: tuple[Any, ...]) -> 
 
 
 def delete_blocks(connection: Connection, numbers: list[int]) -> None:
-    """Delete blocks, and the traces of which nothing is left."""
+    """Delete blocks, and what they say of traces; which ones those are, they know themselves."""
     for number in numbers:
-        connection.run(
-            "DELETE FROM traces WHERE trace_id IN "
-            "(SELECT trace_id FROM trace_blocks WHERE block_id = ?) AND NOT EXISTS "
-            "(SELECT 1 FROM trace_blocks AS other WHERE other.trace_id = traces.trace_id "
-            "AND other.block_id <> ?)",
-            (number, number),
-        )
-        connection.run("DELETE FROM trace_blocks WHERE block_id = ?", (number,))
+        row = connection.row("SELECT body FROM blocks WHERE id = ?", (number,))
+        if row is None:
+            continue
+        places = [(trace_id, number) for trace_id in blocks.runs_in(bytes(row["body"]))]
+        connection.many("DELETE FROM traces WHERE trace_id = ? AND block_id = ?", places)
+        connection.run("DELETE FROM unindexed WHERE block_id = ?", (number,))
+        connection.run("DELETE FROM unindexed WHERE block_id = ?", (number,))
         connection.run("DELETE FROM blocks WHERE id = ?", (number,))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -26,11 +29,31 @@ SPENT_SUMS: Final = ", ".join(
     )
 )
 _MOST: Final = (1 << 63) - 1
+# Tokens of one scope; more is garbage, and a sum over many such would not fit a column.
+_MOST_TOKENS: Final = 10**12
+# A row of a PostgreSQL index holds 2,704 bytes, and up to four texts make a key.
+_SHORT_BYTES: Final = 256
+_WORDS_BYTES: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# An escaped NUL; a backslash that is itself escaped may stand before the same letters.
+_NUL: Final = re.compile(r"(\\\\)|\\u0000")
 
 
 def to_json(value: Any) -> str:
-    """Return JSON text; PostgreSQL's JSONB holds no NUL, so it becomes its picture."""
-    return _encode(value).decode().replace("\\u0000", "␀")
+    """Return JSON text that every database holds: no NUL, no half of a surrogate pair."""
+    try:
+        found = _encode(value).decode()
+    except UnicodeEncodeError:
+        found = _encode(_scrubbed(msgspec.to_builtins(value, enc_hook=str))).decode()
+    return _NUL.sub(lambda match: match[1] or "␀", found) if "\\u0000" in found else found
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {_scrubbed(key): _scrubbed(one) for key, one in value.items()}
+    return [_scrubbed(one) for one in value] if isinstance(value, list) else value
 
 
 def clean(text: str) -> str:
@@ -40,9 +63,21 @@ def clean(text: str) -> str:
     return text.replace("\0", "␀").encode("utf-8", "replace").decode()
 
 
+def short(text: str) -> str:
+    """Return an id or name as an index holds it: of a very long one the beginning and a digest."""
+    found = clean(text)
+    if len(found) * 4 <= _SHORT_BYTES:
+        return found
+    encoded = found.encode()
+    if len(encoded) <= _SHORT_BYTES:
+        return found
+    digest = blake2b(encoded, digest_size=16).hexdigest()
+    return f"{encoded[:_WORDS_BYTES].decode(errors='ignore')}…{digest}"
+
+
 def maybe(text: str | None) -> str | None:
-    """Return clean text, or None where there is none."""
-    return clean(text) if text else None
+    """Return an id or name as `short` does, or None where there is none."""
+    return short(text) if text else None
 
 
 def from_json(value: Any) -> Any:
@@ -55,10 +90,24 @@ def bounded(number: int) -> int:
     return min(_MOST, max(0, number))
 
 
+def finite(number: float | None) -> float | None:
+    """Return a number that JSON can hold, or None where there is none."""
+    return number if number is not None and isfinite(number) else None
+
+
+def whole(number: int | None) -> int | None:
+    """Return a number that a column holds, or None where there is none."""
+    return None if number is None else min(_MOST, max(-_MOST, number))
+
+
 def spent(usage: Usage, cost: float | None, unpriced: int) -> tuple[Any, ...]:
     """Return the values of the columns of usage and cost."""
-    counts = (bounded(getattr(usage, name)) for name in COUNTS)
-    return (*counts, usage.complete, cost, bounded(unpriced))
+    counts = (_tokens(getattr(usage, name)) for name in COUNTS)
+    return (*counts, usage.complete, cost, _tokens(unpriced))
+
+
+def _tokens(number: int) -> int:
+    return min(_MOST_TOKENS, max(0, number))
 
 
 def usage_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +142,7 @@ def when(time_ns: int | None) -> str | None:
 
 def stamp(time_ns: int) -> str:
     """Return a time as the text that the columns of type timestamp take: it sorts by time."""
-    seconds, rest = divmod(min(max(0, time_ns), 253_402_300_799 * 10**9), 10**9)
+    seconds, rest = divmod(bounded(time_ns), 10**9)
     moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -108,4 +157,4 @@ def stamped(value: Any) -> str:
 def nanoseconds(value: Any) -> int:
     """Return a timestamp column in nanoseconds since the epoch."""
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

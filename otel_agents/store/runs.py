@@ -15,10 +15,10 @@ from otel_agents.store import paging
 from otel_agents.store.projection import models_of
 from otel_agents.store.rows import (
     SPENT_SUMS,
-    clean,
     cost_of,
     error_of,
     from_json,
+    short,
     usage_of,
     when,
 )
@@ -58,7 +58,7 @@ def list_runs(
             "OR LOWER(goal) LIKE ? ESCAPE '!' OR LOWER(work_order_id) LIKE ? ESCAPE '!')"
         )
         values += [paging.like(q.lower())] * 4
-    position = paging.decode(cursor, int, str)
+    position = paging.decode("runs", cursor, int, str)
     if position is not None:
         where.append("(started_ns < ? OR (started_ns = ? AND run_id > ?))")
         values += [position[0], position[0], position[1]]
@@ -69,6 +69,7 @@ def list_runs(
     )
     late = cutoff()
     return paging.page(
+        "runs",
         rows, limit, lambda row: (row["started_ns"], row["run_id"]), lambda row: run_row(row, late)
     )
 
@@ -89,7 +90,8 @@ def _filters(
         where.append("status = ?")
         values.append(status)
     for clause, value in (
-        ("workflow = ?", workflow), ("started_ns >= ?", since), ("started_ns < ?", until),
+        ("workflow = ?", None if workflow is None else short(workflow)),
+        ("started_ns >= ?", since), ("started_ns < ?", until),
     ):  # fmt: skip
         if value is not None:
             where.append(clause)
@@ -190,7 +192,7 @@ def detail(connection: Connection, state: RunState, reading: RunReport) -> dict[
 def traces_of(connection: Connection, run_id: str) -> set[str]:
     """Return the traces that hold spans of a run, as hex."""
     rows = connection.rows(
-        "SELECT trace_id FROM traces WHERE run_id = ? AND run_id <> '' LIMIT 1000", (run_id,)
+        "SELECT DISTINCT trace_id FROM traces WHERE run_id = ? AND run_id <> ''", (run_id,)
     )
     return {bytes(row["trace_id"]).hex() for row in rows}
 
@@ -281,7 +283,8 @@ def usage(
     where: list[str] = ["TRUE"]
     values: list[Any] = []
     for clause, value in (
-        ("time_ns >= ?", since), ("time_ns < ?", until), ("run_id = ?", run_id),
+        ("time_ns >= ?", since), ("time_ns < ?", until),
+        ("run_id = ?", None if run_id is None else short(run_id)),
     ):  # fmt: skip
         if value is not None:
             where.append(clause)
@@ -347,7 +350,7 @@ def feed(
     connection: Connection, *, after: int, limit: int, run_id: str | None
 ) -> list[dict[str, Any]]:
     """Return events that were stored after a number, in the order they were."""
-    clause, values = ("", []) if run_id is None else (" AND run_id = ?", [clean(run_id)])
+    clause, values = ("", []) if run_id is None else (" AND run_id = ?", [short(run_id)])
     rows = connection.rows(
         "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608
         f"WHERE seq > ?{clause} ORDER BY seq LIMIT ?",

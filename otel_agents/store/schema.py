@@ -36,10 +36,7 @@ def ensure(database: Database) -> None:
     Raises UnavailableError, in one sentence, where it is of a later version or cannot be changed.
     """
     if database.path is not None:
-        database.path.parent.mkdir(parents=True, exist_ok=True)
-        if not database.path.exists():
-            # What agents say and do is nobody else's business.
-            os.close(os.open(database.path, os.O_CREAT | os.O_RDWR, 0o600))
+        _make(database.path)
     found = revision(database.here)
     if found == HEAD:
         return
@@ -49,7 +46,31 @@ def ensure(database: Database) -> None:
             f"(schema {found}, this one knows {HEAD}): upgrade otel-agents."
         )
         raise UnavailableError(message)
-    upgrade(database)
+    try:
+        upgrade(database)
+    except UnavailableError:
+        # Of two that open a new store at once one comes second, and finds all done.
+        if revision(database.here) != HEAD:
+            raise
+
+
+def _make(path: Path) -> None:
+    """Make an empty file, where there is none: what agents say and do is nobody else's business."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        # A log left over from a file that was removed is not of this one.
+        for ending in ("-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    except FileExistsError:
+        if not path.is_file():
+            message = f"The store {path} cannot be made: something else is there."
+            raise UnavailableError(message) from None
+    except OSError as error:
+        message = f"The store {path} cannot be made: {error}."
+        raise UnavailableError(message) from error
 
 
 def upgrade(database: Database, to: str = "head") -> None:
@@ -59,7 +80,12 @@ def upgrade(database: Database, to: str = "head") -> None:
     from sqlalchemy import create_engine, event, text
     from sqlalchemy.pool import NullPool
 
-    engine = create_engine(_engine_url(database), poolclass=NullPool)
+    # The URL is read as it is everywhere else, and not once more by SQLAlchemy.
+    engine = create_engine(
+        "sqlite://" if database.path is not None else "postgresql+psycopg://",
+        creator=database.driver,
+        poolclass=NullPool,
+    )
     if database.dialect == "sqlite":
         # pysqlite commits before DDL; a step is to be done wholly or not at all.
         @event.listens_for(engine, "connect")
@@ -76,7 +102,6 @@ def upgrade(database: Database, to: str = "head") -> None:
         with engine.connect() as connection:
             if database.dialect == "sqlite":
                 connection.exec_driver_sql("PRAGMA busy_timeout=10000")
-                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.rollback()
             else:
                 # Two servers that start at once: the second waits, and then finds all done.
@@ -91,10 +116,3 @@ def upgrade(database: Database, to: str = "head") -> None:
         raise UnavailableError(message) from error
     finally:
         engine.dispose()
-
-
-def _engine_url(database: Database) -> str:
-    if database.path is not None:
-        return f"sqlite:///{database.path}"
-    _, _, rest = database.url.partition("://")
-    return f"postgresql+psycopg://{rest}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -10,7 +10,7 @@ from otel_agents.store import admin, agents, paging, retention, runs, schema, tr
 from otel_agents.store.database import Database
 from otel_agents.store.folds import Folds
 from otel_agents.store.retention import Retention
-from otel_agents.store.rows import clean
+from otel_agents.store.rows import short
 from otel_agents.store.writer import MIN_FREE_BYTES, Writer
 from otel_agents.usage import Prices
 from otel_agents.vocabulary import LAYERS, OPERATIONS, TASK_STATES
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
     Page = dict[str, Any]
     When = str | float | None
+
+
+_UNSETTLED: Final = """
+    SELECT 1 AS one FROM runs WHERE dirty UNION ALL SELECT 1 AS one FROM unindexed LIMIT 1
+"""
 
 
 class Store:
@@ -71,13 +76,13 @@ class Store:
         self._writer.write(batch)
 
     def settle(self, seconds: float = 10.0) -> bool:
-        """Wait until the rows of all runs speak of all that is stored; False if that took long."""
+        """Wait until runs and traces speak of all that is stored; False if that took too long."""
         import time
 
         deadline = time.monotonic() + seconds
         self._writer.start()
         while time.monotonic() < deadline:
-            if self._here.row("SELECT 1 AS one FROM runs WHERE dirty LIMIT 1") is None:
+            if self._here.row(_UNSETTLED) is None:
                 return True
             time.sleep(0.005)
         return False
@@ -145,18 +150,23 @@ class Store:
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return a run in full; raises NotFoundError where there is none."""
-        reading = self._folds.report(run_id)
-        return runs.detail(self._here, self._folds.run(run_id), reading)
+        with self._folds.report(run_id) as (state, reading):
+            return runs.detail(self._here, state, reading)
 
     def report(self, run_id: str | None = None) -> RunReport:
         """Return the reading of a run, or of the one that started last, as `status` shows it."""
-        return self._folds.report(runs.latest_id(self._here) if run_id is None else run_id)
+        known = runs.latest_id(self._here) if run_id is None else run_id
+        with self._folds.report(known) as (_, reading):
+            return reading
 
     def run_signals(self, run_id: str, *, after: int = 0, limit: int = paging.LIMIT) -> Page:
         """Return a page of a run's events, in the order they were stored."""
-        self._folds.run(run_id)
+        with self._folds.run(run_id):
+            pass  # there is one
         wanted = paging.checked_limit(limit)
-        found = runs.feed(self._here, after=after, limit=wanted + 1, run_id=run_id)
+        found = runs.feed(
+            self._here, after=paging.number("after", after), limit=wanted + 1, run_id=run_id
+        )
         more = len(found) > wanted
         kept = found[:wanted]
         return {"items": kept, "next_cursor": str(kept[-1]["seq"]) if more else None}
@@ -165,12 +175,13 @@ class Store:
         self, run_id: str, *, cursor: str | None = None, limit: int = paging.LIMIT
     ) -> Page:
         """Return a page of the spans of a run, by time of start."""
-        state = self._folds.run(run_id)
-        ids = {scope.identity.trace_id for scope in state.scopes.values()}
-        ids |= runs.traces_of(self._here, run_id)
-        known = sorted(ids - {"", "0" * 32})
         limit = paging.checked_limit(limit)
-        return traces.run_spans(self._here, known, run_id, cursor, limit)
+        return traces.run_spans(self._here, self._traces_of(run_id), short(run_id), cursor, limit)
+
+    def _traces_of(self, run_id: str) -> list[str]:
+        with self._folds.run(run_id) as state:
+            ids = {scope.identity.trace_id for scope in state.scopes.values()}
+        return sorted(ids | runs.traces_of(self._here, short(run_id)))
 
     def usage(
         self, *, by: str = "workflow", since: When = None, until: When = None,
@@ -190,7 +201,12 @@ class Store:
         self, after: int, limit: int = paging.MOST, run_id: str | None = None
     ) -> list[dict[str, Any]]:
         """Return the events stored after a number, in the order they were."""
-        return runs.feed(self._here, after=after, limit=limit, run_id=run_id)
+        return runs.feed(
+            self._here,
+            after=paging.number("after", after),
+            limit=paging.checked_limit(limit),
+            run_id=paging.text("run_id", run_id),
+        )
 
     def feed_bounds(self) -> tuple[int, int]:
         """Return the numbers of the first and the last event; 0, 0 where there is none."""
@@ -198,24 +214,20 @@ class Store:
 
     def delete_run(self, run_id: str) -> dict[str, int]:
         """Delete a run with its signals, spans and logs; raises NotFoundError for none."""
-        known = clean(run_id)
+        known = short(run_id)
         connection = self._here
-        state = self._folds.run(known)
-        ids = {scope.identity.trace_id for scope in state.scopes.values()}
-        ids |= runs.traces_of(connection, known)
+        self.settle()  # spans are found by the index
+        ids = self._traces_of(known)
         with connection.writing():
-            mine = traces.only_of(connection, ids - {"", "0" * 32}, known)
-            spans = traces.delete_traces(connection, mine)
+            spans = traces.delete_spans(connection, ids, known)
             logs = connection.run("DELETE FROM logs WHERE run_id = ?", (known,))
             connection.run("DELETE FROM ai_runtime_events WHERE run_id = ?", (known,))
             signals = retention.delete_run_rows(connection, known)
-        self._folds.forget(known)
-        self._writer.projection.forget(known)
         return {"signals": signals, "spans": spans, "logs": logs}
 
     def export_run(self, run_id: str) -> Iterator[bytes]:
         """Yield a run as JSON lines: `{"run": …}`, then its signals, spans and log records."""
-        known = clean(run_id)
+        known = short(run_id)
         yield _line("run", self.run(known))
         after = 0
         while found := self.feed(after, run_id=known):
@@ -315,7 +327,7 @@ class Store:
             agent_id=paging.text("agent_id", agent_id),
             trace_id=paging.text("trace_id", trace_id),
             q=paging.text("q", q),
-            severity=severity,
+            severity=None if severity is None else paging.number("severity", severity),
             cursor=cursor,
             limit=paging.checked_limit(limit),
         )

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import InvalidInputError, NotFoundError
 from otel_agents.state.times import rfc3339
-from otel_agents.store import blocks, paging
-from otel_agents.store.rows import clean, from_json
+from otel_agents.store import blocks, indexing, paging
+from otel_agents.store.rows import from_json, short
 from otel_agents.vocabulary import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from otel_agents.store.database import Connection
 
@@ -36,27 +38,54 @@ def list_traces(
     where: list[str] = ["TRUE"]
     values: list[Any] = []
     if q:
-        where.append("(LOWER(root) LIKE ? ESCAPE '!' OR run_id = ? OR trace_id = ?)")
-        values += [paging.like(q.lower()), clean(q), _as_bytes(q) or b"-"]
+        where.append("(LOWER({0}.root) LIKE ? ESCAPE '!' OR {0}.run_id = ? OR {0}.trace_id = ?)")
+        values += [paging.like(q.lower()), short(q), _as_bytes(q) or b"-"]
     if status is not None:
-        where.append("errors > 0" if status == "error" else "errors = 0")
+        where.append("{0}.errors > 0" if status == "error" else "{0}.errors = 0")
     for clause, value in (
-        ("service = ?", service), ("started_ns >= ?", since), ("started_ns < ?", until),
-    ):  # fmt: skip
+        ("{0}.service = ?", service),
+        ("{0}.started_ns >= ?", since),
+        ("{0}.started_ns < ?", until),
+    ):
         if value is not None:
             where.append(clause)
             values.append(value)
-    position = paging.decode(cursor, int, str)
+    wanted = " AND ".join(where)
+    position = paging.decode("traces", cursor, int, str)
+    after, place = "", []
     if position is not None:
-        where.append("(started_ns < ? OR (started_ns = ? AND trace_id > ?))")
-        values += [position[0], position[0], _as_bytes(position[1]) or b""]
+        after = "AND (t.started_ns < ? OR (t.started_ns = ? AND t.trace_id > ?))"
+        place = [position[0], position[0], _as_bytes(position[1]) or b""]
+    # Of a trace's rows the first that is wanted stands for it, so that it is listed once.
     rows = connection.rows(
-        f"SELECT * FROM traces WHERE {' AND '.join(where)} "  # noqa: S608 - the clauses above
-        "ORDER BY started_ns DESC, trace_id LIMIT ?",
-        [*values, limit + 1],
+        f"SELECT t.trace_id, t.started_ns FROM traces AS t WHERE {wanted.format('t')} {after} "  # noqa: S608
+        "AND NOT EXISTS (SELECT 1 FROM traces AS o WHERE o.trace_id = t.trace_id "
+        "AND (o.started_ns < t.started_ns OR "
+        "(o.started_ns = t.started_ns AND o.block_id < t.block_id)) "
+        f"AND {wanted.format('o')}) ORDER BY t.started_ns DESC, t.trace_id LIMIT ?",
+        [*values, *place, *values, limit + 1],
     )
+    whole = {bytes(row["trace_id"]): row for row in _whole(connection, rows)}
     return paging.page(
-        rows, limit, lambda row: (row["started_ns"], bytes(row["trace_id"]).hex()), _trace_row
+        "traces",
+        rows,
+        limit,
+        lambda row: (row["started_ns"], bytes(row["trace_id"]).hex()),
+        lambda row: _trace_row(whole[bytes(row["trace_id"])]),
+    )
+
+
+def _whole(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what all blocks together say of some traces."""
+    if not rows:
+        return []
+    places = ", ".join("?" for _ in rows)
+    return connection.rows(
+        "SELECT trace_id, MIN(started_ns) AS started_ns, MAX(ended_ns) AS ended_ns, "  # noqa: S608
+        "CAST(SUM(spans) AS BIGINT) AS spans, CAST(SUM(errors) AS BIGINT) AS errors, "
+        "MAX(root) AS root, MAX(service) AS service, MAX(run_id) AS run_id "
+        f"FROM traces WHERE trace_id IN ({places}) GROUP BY trace_id",
+        [row["trace_id"] for row in rows],
     )
 
 
@@ -94,7 +123,9 @@ def trace(connection: Connection, trace_id: str) -> dict[str, Any]:
         message = f"There is no trace {trace_id} in the store."
         raise NotFoundError(message)
     ordered = in_tree_order(spans)
-    row = connection.row("SELECT * FROM traces WHERE trace_id = ?", (known,))
+    runs = connection.rows(
+        "SELECT DISTINCT run_id FROM traces WHERE trace_id = ? AND run_id <> ''", (known,)
+    )
     first = min(spans, key=lambda span: span["start_ms"])
     return {
         "trace_id": trace_id.lower(),
@@ -102,7 +133,7 @@ def trace(connection: Connection, trace_id: str) -> dict[str, Any]:
         "duration_ms": max(span["start_ms"] + span["duration_ms"] for span in spans),
         "services": sorted({span["service"] for span in spans}),
         "spans": ordered,
-        "run_ids": [row["run_id"]] if row is not None and row["run_id"] else [],
+        "run_ids": sorted(row["run_id"] for row in runs),
     }
 
 
@@ -110,7 +141,7 @@ def _bodies(connection: Connection, trace_ids: list[bytes]) -> Iterator[bytes]:
     """Yield the blocks that hold spans of some traces, one at a time: they can be large."""
     places = ", ".join("?" for _ in trace_ids)
     rows = connection.rows(
-        "SELECT DISTINCT block_id FROM trace_blocks "  # noqa: S608 - places only
+        "SELECT DISTINCT block_id FROM traces "  # noqa: S608 - places only
         f"WHERE trace_id IN ({places}) ORDER BY block_id LIMIT {_MAX_BLOCKS}",
         trace_ids,
     )
@@ -162,60 +193,68 @@ def run_spans(
 ) -> dict[str, Any]:
     """Return a page of the spans of a run's traces, by time of start."""
     known = [found for one in trace_ids if (found := _as_bytes(one)) is not None]
-    position = paging.decode(cursor, str, str)
+    position = paging.decode("run_spans", cursor, str, str, str)
     if not known:
         return {"items": [], "next_cursor": None}
     spans = blocks.spans_of(_bodies(connection, known[:500]), set(known), MAX_SPANS)
     key = RUN_ID.key
     # Other runs may share the trace; a span without an id belongs to whoever owns the trace.
     mine = [span for span in spans if span["attributes"].get(key, run_id) == run_id]
-    mine.sort(key=lambda span: (span["started_at"], span["span_id"]))
+    mine.sort(key=_place)
     if position is not None:
-        after = position[0], position[1]
-        mine = [span for span in mine if (span["started_at"], span["span_id"]) > after]
-    return paging.page(
-        mine, limit, lambda span: (span["started_at"], span["span_id"]), lambda span: span
-    )
+        mine = [span for span in mine if _place(span) > tuple(position)]
+    return paging.page("run_spans", mine, limit, _place, lambda span: span)
 
 
-def only_of(connection: Connection, trace_ids: set[str], run_id: str) -> list[bytes]:
-    """Return the traces among some that no other run has a share in."""
-    found = []
-    for one in sorted(trace_ids):
-        known = _as_bytes(one)
-        if known is None:
-            continue
-        row = connection.row("SELECT run_id FROM traces WHERE trace_id = ?", (known,))
-        if row is not None and row["run_id"] in {"", run_id}:
-            found.append(known)
-    return found
+def _place(span: dict[str, Any]) -> tuple[str, str, str]:
+    return span["started_at"], span["trace_id"], span["span_id"]
 
 
-def delete_traces(connection: Connection, trace_ids: list[bytes]) -> int:
-    """Take the spans of some traces out of the blocks that hold them; return how many went."""
-    removed = 0
-    unwanted = set(trace_ids)
-    for known in trace_ids:
-        connection.run("DELETE FROM traces WHERE trace_id = ?", (known,))
+def delete_spans(connection: Connection, trace_ids: list[str], run_id: str) -> int:
+    """Take the spans of a run out of the blocks that hold them; return how many went.
+
+    Those of other runs in the same traces stay. A span that names no run goes with the run, where
+    its trace is of no other.
+    """
+    wanted = {known for one in trace_ids if (known := _as_bytes(one)) is not None}
     numbers: set[int] = set()
-    for known in trace_ids:
-        rows = connection.rows("SELECT block_id FROM trace_blocks WHERE trace_id = ?", (known,))
+    for known in wanted:
+        rows = connection.rows("SELECT block_id FROM traces WHERE trace_id = ?", (known,))
         numbers |= {row["block_id"] for row in rows}
-        connection.run("DELETE FROM trace_blocks WHERE trace_id = ?", (known,))
-    for number in sorted(numbers):
-        row = connection.row("SELECT body FROM blocks WHERE id = ?", (number,))
-        if row is None:
+    shared: set[bytes] = set()
+    for _, body in _bodies_of(connection, numbers):
+        shared |= {known for known, ids in blocks.runs_in(body).items() if ids - {"", run_id}}
+
+    def unwanted(span: Span) -> bool:
+        if span.trace_id not in wanted:
+            return False
+        said = blocks.run_of(span)
+        return said == run_id or (not said and span.trace_id not in shared)
+
+    removed = 0
+    for number, body in _bodies_of(connection, numbers):
+        block, count = blocks.without(body, unwanted)
+        if not count:
             continue
-        block, count = blocks.without(bytes(row["body"]), unwanted)
         removed += count
-        if not block.spans:
-            connection.run("DELETE FROM blocks WHERE id = ?", (number,))
-            continue
-        # The digest stays: the request that brought the spans must not bring them again.
+        # The digest stays, and an emptied block with it: the request that brought the spans must
+        # not bring them again.
         connection.run(
             "UPDATE blocks SET body = ?, spans = ? WHERE id = ?", (block.body, block.spans, number)
         )
+        connection.many(
+            "DELETE FROM traces WHERE trace_id = ? AND block_id = ?",
+            [(known, number) for known in blocks.runs_in(body)],
+        )
+        indexing.write(connection, [(number, block.traces)])
     return removed
+
+
+def _bodies_of(connection: Connection, numbers: set[int]) -> Iterator[tuple[int, bytes]]:
+    for number in sorted(numbers):
+        row = connection.row("SELECT body FROM blocks WHERE id = ?", (number,))
+        if row is not None:
+            yield number, bytes(row["body"])
 
 
 def list_logs(
@@ -235,14 +274,14 @@ def list_logs(
     for column, value in (("run_id", run_id), ("agent_id", agent_id), ("trace_id", trace_id)):
         if value is not None:
             where.append(f"{column} = ? AND {column} <> ''")
-            values.append(clean(value))
+            values.append(short(value))
     if severity is not None:
         where.append("severity >= ?")
         values.append(severity)
     if q:
         where.append("LOWER(body) LIKE ? ESCAPE '!'")
         values.append(paging.like(q.lower()))
-    position = paging.decode(cursor, int, int)
+    position = paging.decode("logs", cursor, int, int)
     if position is not None:
         where.append("(time_ns < ? OR (time_ns = ? AND seq > ?))")
         values += [position[0], position[0], position[1]]
@@ -250,7 +289,7 @@ def list_logs(
         f"SELECT * FROM logs WHERE {' AND '.join(where)} ORDER BY time_ns DESC, seq LIMIT ?",  # noqa: S608
         [*values, limit + 1],
     )
-    return paging.page(rows, limit, lambda row: (row["time_ns"], row["seq"]), _log_row)
+    return paging.page("logs", rows, limit, lambda row: (row["time_ns"], row["seq"]), _log_row)
 
 
 def _log_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -279,8 +318,8 @@ def list_metrics(
     values: list[Any] = []
     if name is not None:
         where.append("name = ?")
-        values.append(clean(name))
-    position = paging.decode(cursor, str, str)
+        values.append(short(name))
+    position = paging.decode("metrics", cursor, str, str)
     if position is not None:
         where.append("(name > ? OR (name = ? AND series > ?))")
         values += [position[0], position[0], _as_bytes(position[1]) or b""]
@@ -289,6 +328,7 @@ def list_metrics(
         [*values, limit + 1],
     )
     return paging.page(
+        "metrics",
         rows, limit, lambda row: (row["name"], bytes(row["series"]).hex()), _metric_row
     )
 

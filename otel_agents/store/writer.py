@@ -9,7 +9,6 @@ again.
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
 import time
 from collections import Counter, deque
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_agents.boundary import boundary
 from otel_agents.errors import UnavailableError
+from otel_agents.store import schema
+from otel_agents.store.indexing import MOST_BEHIND, Indexing
 from otel_agents.store.ingest import Ingest
 from otel_agents.store.projection import Projection
 
@@ -36,6 +37,9 @@ MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 _LOOK_SECONDS: Final = 1.0  # between two looks at the disk
 _TRY_AGAIN_SECONDS: Final = 1.0
 _RETRY_AFTER: Final = 2
+# The index waits for a pause this long, or under load for this long since it was last added to.
+_IDLE_SECONDS: Final = 0.02
+_INDEX_SECONDS: Final = 0.25
 
 
 class Busy(UnavailableError):  # noqa: N818 - a state rather than a fault
@@ -66,6 +70,9 @@ class Writer:
         self.dropped: Counter[str] = Counter()
         self.listeners: list[Callable[[], None]] = []
         self.ingest = Ingest(self._drop)
+        self.indexing = Indexing()
+        self.indexing.begin(database.here)
+        self._indexed = 0.0
         self.projection = Projection()
 
     def _drop(self, reason: str, count: int) -> None:
@@ -87,6 +94,9 @@ class Writer:
             ):
                 message = f"The store is behind: {self._bytes} bytes wait to be written."
                 raise Busy(message)
+            if self.indexing.blocks > MOST_BEHIND:
+                message = f"The index is {self.indexing.blocks} requests behind."
+                raise Busy(message, 10)
             if not self._waiting:
                 self._oldest = time.monotonic()
             self._waiting.append((batch, done))
@@ -126,6 +136,10 @@ class Writer:
         while True:
             with self._wake:
                 while not self._waiting and not self._closing and not self._dirty:
+                    if self.indexing.behind:
+                        # Whoever sends on and on is answered first; see `_index`.
+                        self._wake.wait(_IDLE_SECONDS)
+                        break
                     self._wake.wait()
                 if not self._waiting and self._closing:
                     return
@@ -134,6 +148,8 @@ class Writer:
                 self._commit(taken)
             if self._dirty:
                 self._project()
+            if self.indexing.behind:
+                self._index(idle=not taken)
 
     def _take(self) -> list[tuple[Batch, Done]]:
         taken: list[tuple[Batch, Done]] = []
@@ -153,6 +169,8 @@ class Writer:
             for one in taken:
                 self._commit([one])
             return
+        if error is not None:
+            self._drop(type(error.__cause__ or error).__name__, len(taken))
         for _, done in taken:
             try:
                 done(error)
@@ -165,15 +183,21 @@ class Writer:
 
     def _try(self, batches: list[Batch]) -> BaseException | None:
         try:
+            if self._database.gone:
+                # Somebody removed the file: what comes from now on goes into a new one.
+                schema.ensure(self._database)
+                self.ingest.forget_series()
             connection = self._database.here
             with connection.writing():
-                self.ingest.write(connection, batches)
+                pending = self.ingest.write(connection, batches)
+            self.indexing.add(pending)
+        except UnavailableError as error:
+            self._problem = str(error)
+            busy = Busy(self._problem)
+            busy.__cause__ = error.__cause__
+            return busy
         except Exception as error:  # noqa: BLE001 - handed to whoever waits, and counted
-            problem = " ".join(str(error).split()) or type(error).__name__
-            lasting = _lasting(error)
-            self._problem = f"The store cannot be written: {problem}." if lasting else None
-            self.dropped[type(error).__name__] += len(batches)
-            return Busy(f"The store cannot be written: {problem}.") if lasting else error
+            return error
         self._problem = None
         return None
 
@@ -188,6 +212,21 @@ class Writer:
             return
         if self._dirty:
             self._tell()
+
+    def _index(self, *, idle: bool) -> None:
+        """Index some blocks if nobody waits, or if it was last done a while ago."""
+        now = time.monotonic()
+        if not idle and now - self._indexed < _INDEX_SECONDS:
+            return
+        try:
+            self.indexing.step(self._database.here)
+        except Exception as error:  # noqa: BLE001 - the blocks are there; their rows follow later
+            self._problem = f"The index of traces cannot be written: {error!r}."
+            boundary.warn("otel-agents: %s", self._problem)
+            with self._wake:
+                self._wake.wait(_TRY_AGAIN_SECONDS)
+        if not idle:
+            self._indexed = time.monotonic()
 
     def _tell(self) -> None:
         for listener in list(self.listeners):
@@ -217,21 +256,24 @@ class Writer:
         with self._lock:
             waiting, weight = len(self._waiting), self._bytes
             behind = time.monotonic() - self._oldest if waiting else 0.0
+            unindexed = self.indexing.blocks
+            unindexed_for = self.indexing.seconds
             short = self._short_of_disk()
         problem = short or self._problem
         return {
             "writable": problem is None and not self._closing,
             "waiting": waiting,
             "waiting_bytes": weight,
-            "behind_seconds": round(behind, 3),
+            "behind_seconds": round(max(behind, unindexed_for), 3),
+            "unindexed": unindexed,
             "free_bytes": self._free,
             "problem": problem,
         }
 
     def checked(self) -> None:
         """Try whether the database can be written again, where it could not."""
-        if self._problem is not None and self._try([]) is None:
-            self._problem = None
+        if self._problem is not None or self._database.gone:
+            self._try([])
 
     def close(self, seconds: float = 5.0) -> None:
         """Write what waits and stop."""
@@ -245,13 +287,3 @@ class Writer:
             left, self._waiting = list(self._waiting), deque()
         for _, done in left:
             done(Busy("The store is being closed."))
-
-
-def _lasting(error: Exception) -> bool:
-    """Say whether an error is of the database and not of what was to be written."""
-    if isinstance(error, UnavailableError):
-        return True
-    if isinstance(error, sqlite3.Error):
-        return isinstance(error, sqlite3.OperationalError)
-    name = type(error).__name__
-    return name in {"OperationalError", "ReadOnlySqlTransaction", "DiskFull", "AdminShutdown"}

@@ -98,6 +98,8 @@ def _runs() -> None:
         sa.Column("run_id", sa.Text(), primary_key=True),
         # Signals were stored that the row does not yet speak of.
         sa.Column("dirty", sa.Boolean(), nullable=False, server_default=sa.false()),
+        # The number of the last signal that it and the rows below it speak of.
+        _number("folded"),
         _text("workflow"), _text("status"), _text("work_order_id"), _text("correlation_id"),
         _text("plan_id"), _text("goal"), _text("phase"),
         _number("iteration", null=True), _number("max_iterations", null=True),
@@ -233,22 +235,20 @@ def _telemetry() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
     )  # fmt: skip
     op.create_index("blocks_received", "blocks", ["received_ns"])
+    # Blocks whose traces are not in the next table yet.
+    op.create_table("unindexed", sa.Column("block_id", _SERIAL, primary_key=True))
+    # What a block says of a trace; a trace that came in several blocks has a row for each.
     op.create_table(
         "traces",
         sa.Column("trace_id", sa.LargeBinary(), primary_key=True),
+        sa.Column("block_id", _BIG, primary_key=True),
         _number("started_ns"), _number("ended_ns"), _number("spans"), _number("errors"),
         _text("root"), _text("service"), _text("run_id"),
+        sqlite_with_rowid=False,
     )  # fmt: skip
     op.create_index("traces_started", "traces", [sa.text("started_ns DESC"), "trace_id"])
     there = sa.text("run_id <> ''")
     op.create_index("traces_run", "traces", ["run_id"], sqlite_where=there, postgresql_where=there)
-    op.create_table(
-        "trace_blocks",
-        sa.Column("trace_id", sa.LargeBinary(), primary_key=True),
-        sa.Column("block_id", _BIG, primary_key=True),
-        sqlite_with_rowid=False,
-    )
-    op.create_index("trace_blocks_block", "trace_blocks", ["block_id"])
     op.create_table(
         "logs",
         sa.Column("seq", _SERIAL, primary_key=True, autoincrement=True),
