@@ -9,13 +9,16 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from otel_agents import settings, vocabulary
 from otel_agents.cli.main import COMMANDS, app
 from otel_agents.vocabulary import ATTRIBUTES, KINDS, LABELS, METRICS, OUTCOMES, PROFILES, SAYS
+
+if TYPE_CHECKING:
+    from otel_agents.store import Store
 
 HERE: Final = Path(__file__).parent / "reference"
 _NOTE: Final = "<!-- Made by docs/generate.py from the code. Do not edit. -->\n\n"
@@ -129,16 +132,66 @@ def commands() -> str:
     for name in COMMANDS:
         command = app.get_command(context, name)
         assert command is not None  # noqa: S101 - it is in COMMANDS
-        rows = []
-        for parameter in command.params:
-            names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
-            if parameter.param_type_name == "argument":
-                names = f"`{parameter.metavar or parameter.name}`"
-            rows.append((names, getattr(parameter, "help", None) or ""))
-        parts.append(
-            f"\n## `otel-agents {name}`\n\n{_prose(command.help)}\n\n"
-            + _table(("Option", "Meaning"), rows)
-        )
+        parts.append(_command(name, command, "##"))
+        if isinstance(command, click.Group):
+            parts += [
+                _command(f"{name} {below}", one, "###") for below, one in command.commands.items()
+            ]
+    return "".join(parts)
+
+
+def _command(name: str, command: click.Command, level: str) -> str:
+    rows = []
+    for parameter in command.params:
+        names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
+        if parameter.param_type_name == "argument":
+            names = f"`{parameter.metavar or parameter.name}`"
+        rows.append((names, getattr(parameter, "help", None) or ""))
+    options = _table(("Option", "Meaning"), rows) if rows else ""
+    return f"\n{level} `otel-agents {name}`\n\n{_prose(command.help)}\n\n{options}"
+
+
+def reason_codes() -> str:
+    """Return the page of runtime events: layers, operations and reason codes."""
+    rows = [
+        (f"`{code}`", f"`{reason.layer}`", f"`{reason.operation}`", reason.brief)
+        for code, reasons in vocabulary.REASON_CODES.items()
+        for reason in reasons
+    ]
+    return (
+        "# Runtime events\n\n"
+        + _NOTE
+        + "What the runtime did besides the plain work, as rows of `ai_runtime_events`. These are "
+        + "told by the instrumentation itself; a program may tell of more, under codes of its own."
+        + "\n\n"
+        + _table(("Reason code", "Layer", "Operation", "When"), rows)
+    )
+
+
+def http_api() -> str:
+    """Return the page of the server's HTTP API, from its OpenAPI document."""
+    from otel_agents.server.app import bare_app
+    from otel_agents.server.guard import Guard
+    from otel_agents.server.openapi import document as described
+
+    made = bare_app(cast("Store", None), Guard(settings.Settings(), "127.0.0.1"))
+    document = described(made, guarded=True)
+    parts = [
+        "# HTTP API\n\n"
+        + _NOTE
+        + "`otel-agents serve` answers on its console port; `/openapi.json` is the whole document."
+        + "\n"
+    ]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            rows = [
+                (f"`{one['name']}`", one["in"], one.get("description", ""))
+                for one in operation.get("parameters", ())
+            ]
+            text = operation.get("description") or operation.get("summary", "")
+            parts.append(f"\n## `{method.upper()} {path}`\n\n{text}\n")
+            if rows:
+                parts.append("\n" + _table(("Parameter", "In", "Meaning"), rows))
     return "".join(parts)
 
 
@@ -147,6 +200,8 @@ PAGES: Final = {
     "metrics.md": metrics,
     "settings.md": settings_page,
     "commands.md": commands,
+    "runtime-events.md": reason_codes,
+    "http-api.md": http_api,
 }
 
 

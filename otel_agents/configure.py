@@ -11,15 +11,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_agents import heartbeat, runtime, values
+from otel_agents import agent_logs, heartbeat, runtime, values
 from otel_agents.boundary import boundary, caught
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
 from otel_agents.runtime import Runtime
+from otel_agents.settings import workspace_of
 from otel_agents.sinks import make_sink
 from otel_agents.vocabulary import PROFILES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_agents.pipeline import Sink
     from otel_agents.settings import Settings
 
@@ -50,6 +53,11 @@ def build(settings: Settings | None = None) -> Runtime:
     atexit.register(pipeline.close)
     if pipeline.sinks:
         heartbeat.begin()
+    home = workspace_of(settings)
+    if home is not None:
+        agent_logs.install(
+            home, capture_stdout=settings.capture_stdout, dropped=_count_one(metrics)
+        )
     from otel_agents.usage import Prices
 
     try:
@@ -68,9 +76,14 @@ def build(settings: Settings | None = None) -> Runtime:
     )
 
 
-def _sinks(settings: Settings) -> list[Sink]:
-    from otel_agents.settings import workspace_of
+def _count_one(metrics: Metrics) -> Callable[[str, str], None]:
+    def dropped(sink: str, reason: str) -> None:
+        metrics.dropped(sink, reason, 1)
 
+    return dropped
+
+
+def _sinks(settings: Settings) -> list[Sink]:
     home = workspace_of(settings)
     urls: list[str] = []
     if settings.sinks is not None:

@@ -57,6 +57,8 @@ SETTINGS: Final = (
     ),
     _own("redis_url", "", "The Redis that takes the KPIs, as redis://HOST:PORT/DB."),
     _own("server", "", "The otel-agents server that commands ask, as http://HOST:PORT."),
+    _own("jaeger", "", "Where the console links traces to, as http://HOST:16686."),
+    _own("capture_stdout", "false", "true writes what agents print to their log files too."),
     _own(
         "semconv", "compat",
         "The generation of the GenAI conventions: compat for what back ends read, or latest.",
@@ -129,6 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: str | None = None
     redis_url: str | None = None
     server: str | None = None
+    jaeger: str | None = None
+    capture_stdout: bool = False
     semconv: Semconv = "compat"
     spool: str | None = None
     token: str | None = None
@@ -446,12 +450,22 @@ def _sinks(value: Any, _directory: Path) -> tuple[str, ...]:
     return tuple(url.strip() for url in urls if url.strip())
 
 
+def _flag(value: Any, _directory: Path) -> bool:
+    text = str(value).strip().lower()
+    if text in {"true", "1", "false", "0"}:
+        return text in {"true", "1"}
+    message = f"{value!r} is neither true nor false"
+    raise ValueError(message)
+
+
 _CHECKS: Final[dict[str, _Check]] = {
     "home": _path,
     "sinks": _sinks,
     "store": _url(r"(sqlite|postgres(ql)?)(\+\w+)?://", "sqlite:///PATH or postgresql://HOST/NAME"),
     "redis_url": _url(r"(rediss?|unix)://", "redis://HOST:PORT/DB"),
     "server": _url(r"https?://[^/]", "http://HOST:PORT"),
+    "jaeger": _url(r"https?://[^/]", "http://HOST:16686"),
+    "capture_stdout": _flag,
     "semconv": _semconv,
     "spool": _spool,
     "token": _token,
