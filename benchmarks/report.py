@@ -1,9 +1,16 @@
-"""The table that the hot path's figures are printed as."""
+"""The tables that figures are printed as, and what they are printed under."""
 
 from __future__ import annotations
 
+import os
+import statistics
 import sys
-from typing import Any, Final
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _COLUMNS: Final = (
     ("added CPU µs a run", "added_us", "+.0f"),
@@ -59,14 +66,7 @@ def print_table(rows: dict[str, dict[str, Any]], about: dict[str, str], argument
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"arguments: {arguments or 'none'}\n")
-    print("| contestant | " + " | ".join(title for title, _, _ in _COLUMNS) + " |")
-    print("|---|" + "--:|" * len(_COLUMNS))
-    for row in rows.values():
-        if "error" in row:
-            print(f"| {row['label']} | {row['error']} |" + " |" * (len(_COLUMNS) - 1))
-            continue
-        cells = ["-" if row[key] is None else format(row[key], form) for _, key, form in _COLUMNS]
-        print(f"| {row['label']} | " + " | ".join(cells) + " |")
+    table("contestant", _COLUMNS, rows.values())
     print()
     if sentence := noise(rows):
         print(f"{sentence}\n")
@@ -74,3 +74,33 @@ def print_table(rows: dict[str, dict[str, Any]], about: dict[str, str], argument
         versions = row.get("versions")
         if versions:
             print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in versions.items()))
+
+
+def table(
+    title: str, columns: Sequence[tuple[str, str, str]], rows: Iterable[dict[str, Any]]
+) -> None:
+    """Print rows as a Markdown table; columns are title, key and format.
+
+    A row without a figure has a dash there; one with an `error` has that instead of figures.
+    """
+    print(f"| {title} | " + " | ".join(name for name, _, _ in columns) + " |")
+    print("|---|" + "--:|" * len(columns))
+    for row in rows:
+        if "error" in row:
+            print(f"| {row['label']} | {row['error']} |" + " |" * (len(columns) - 1))
+            continue
+        cells = ["-" if row[key] is None else format(row[key], form) for _, key, form in columns]
+        print(f"| {row['label']} | " + " | ".join(cells) + " |")
+
+
+def disk() -> str:
+    """Return how long a flush of 16 KiB takes where temporary files are."""
+    times = []
+    with tempfile.NamedTemporaryFile(prefix="otel-agents-bench-") as file:
+        for _ in range(100):
+            file.write(bytes(16_384))
+            file.flush()
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - begun) * 1e3)
+    return f"a flush of 16 KiB takes {statistics.median(times):.1f} ms in {tempfile.gettempdir()}"

@@ -73,6 +73,7 @@ def build(settings: Settings | None = None) -> Runtime:
         capture=settings.capture in {"span_only", "span_and_event"},
         capture_events=settings.capture in {"event_only", "span_and_event"},
         attach_processor=attach_processors,
+        log_file=None if home is None else agent_logs.file_of,
     )
 
 

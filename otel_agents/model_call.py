@@ -65,14 +65,17 @@ class Question:
     """A question that waits for its verdict, with what is to be counted then.
 
     `outcome` is how the call ended: a success may yet be refused, anything else stays as it is.
-    `error` and `trouble` say why, as a class and as a code of the provider's retries.
+    `asked` is the model that was asked and `length` how many messages its agent had then; `error`
+    and `trouble` say why it failed, as a class and as a code of the provider's retries.
     """
 
-    __slots__ = ("cost", "error", "model", "outcome", "trouble", "where")
+    __slots__ = ("asked", "cost", "error", "length", "model", "outcome", "trouble", "where")
 
     def __init__(
         self, model: str, where: tuple[Any, ...], cost: float | None, outcome: Outcome
     ) -> None:
+        self.asked = model
+        self.length = 0
         self.error = ""
         self.trouble = ""
         self.model = model
@@ -101,13 +104,13 @@ class ModelCall(Scope):
     `answered` tells what came back; without it the usage counts as unseen. `again` says that the
     call repeats a question whose answer was refused, `continues` that it fetches the rest of an
     answer; both are told before the call starts. `refusal` is why the answer was refused, as a
-    code of `reasons.MODEL_RETRIES`.
+    code of `reasons.MODEL_RETRIES`; `length` how many messages its agent has.
     """
 
     __slots__ = (
         "again", "content", "continues", "covered_by", "details", "failed_requests",
-        "finish_reasons", "first_chunk", "last_failed", "provider", "refusal", "response_id",
-        "response_model", "trouble", "unseen", "url", "used",
+        "finish_reasons", "first_chunk", "last_failed", "length", "provider", "refusal",
+        "response_id", "response_model", "trouble", "unseen", "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
@@ -125,6 +128,7 @@ class ModelCall(Scope):
         self.continues = False
         self.failed_requests = 0
         self.last_failed = False
+        self.length = 0
         self.refusal = ""
         self.trouble = ""
         self.unseen = False
@@ -148,25 +152,35 @@ class ModelCall(Scope):
             elif self.again:
                 reason = MODEL_RETRIES.get(self.refusal, MODEL_RETRIES["OUTPUT_INVALID"])
                 say(self, reason, entity_id=self.name, agent=holder.name)
+            elif self.length and self.length == question.length:
+                # The agent heard nothing since: the answer was rejected on its way to it.
+                self._tell_fallback(question, "rejected")
 
     def _tell_repeat(self, question: Question) -> None:
         """Tell that a question is asked again that failed: another model, or the same one."""
-        provider, error = question.where[2], question.error or None
-        if (self.provider, self.name or "") == (provider, question.model):
-            code = "TIMEOUT" if question.outcome == "timeout" else question.trouble
-            reason = PROVIDER_RETRIES.get(code, PROVIDER_RETRIES["ERROR"])
-            say(self, reason, entity_id=self.name, provider=provider, error=error)
+        if self._tell_fallback(question, question.error):
             return
+        code = "TIMEOUT" if question.outcome == "timeout" else question.trouble
+        reason = PROVIDER_RETRIES.get(code, PROVIDER_RETRIES["ERROR"])
+        error = question.error or None
+        say(self, reason, entity_id=self.name, provider=self.provider, error=error)
+
+    def _tell_fallback(self, question: Question, error: str) -> bool:
+        """Tell that another model is asked the same; return whether it is another."""
+        provider = question.where[2]
+        if (self.provider, self.name or "") == (provider, question.asked):
+            return False
         say(
             self,
             FALLBACKS["FELL_BACK"],
-            entity_id=question.model,
+            entity_id=question.asked,
             from_provider=provider,
-            from_model=question.model,
+            from_model=question.asked,
             to_provider=self.provider,
             to_model=self.name,
-            error=error,
+            error=error or None,
         )
+        return True
 
     def _asker(self) -> Scope | None:
         """Return the agent that asks by itself, not by one of its tools."""
@@ -306,6 +320,7 @@ class ModelCall(Scope):
         if before:
             rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"), before)
         question = Question(model, (ids.agent, ids.phase, self.provider), cost, outcome)
+        question.asked, question.length = self.name or "", self.length
         question.error, question.trouble = error, self.trouble
         holder = self._asker()
         waits = outcome == "success" or outcome in _UNANSWERED

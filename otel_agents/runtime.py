@@ -26,7 +26,7 @@ class Runtime:
     """One configuration at work.
 
     `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
-    every scope into a no-op.
+    every scope into a no-op. `log_file` returns the file that an agent's log lines went to, or "".
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part
@@ -41,6 +41,7 @@ class Runtime:
         capture_events: bool = False,
         disabled: bool = False,
         attach_processor: Callable[[Any], None] | None = None,
+        log_file: Callable[[str], str] | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self.metrics = metrics or Metrics()
@@ -50,6 +51,7 @@ class Runtime:
         self.capture = capture
         self.capture_events = capture_events
         self.disabled = disabled
+        self.log_file = log_file
         self._attach_processor = attach_processor
         self._tracer: Tracer | None = None
         self._seen_provider: Any = None

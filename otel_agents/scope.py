@@ -41,6 +41,7 @@ from otel_agents.vocabulary import (
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
+    LOG_FILE,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
@@ -322,6 +323,8 @@ class Scope:
         failure = None
         attributes = self._late
         attributes[RESULT.key] = outcome
+        if rt.log_file is not None and kind.name == "agent" and (path := rt.log_file(self.id)):
+            attributes[LOG_FILE.key] = path
         if not self.total.empty:
             attributes.update(self.total.attributes())
         wrong = outcome in ERROR_OUTCOMES and not (kind.judges and error is None)
@@ -359,9 +362,9 @@ class Scope:
     def _finish(
         self,
         rt: runtime.Runtime,
-        outcome: Outcome,  # noqa: ARG002 - for the kinds that know more
-        seconds: float,  # noqa: ARG002
-        attributes: dict[str, Any],  # noqa: ARG002
+        outcome: Outcome,
+        seconds: float,
+        attributes: dict[str, Any],  # noqa: ARG002 - for the kinds that know more
     ) -> None:
         """Add what only this kind knows, before the span ends."""
         question, self.question = self.question, None

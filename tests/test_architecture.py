@@ -28,7 +28,7 @@ LEVELS: Final = (
     {"workers"},
     {"tasks", "breakers"},
     {"model_call", "scopes", "stamping", "logs", "agent_logs"},
-    {"sinks", "instrument"},
+    {"sinks", "instrument", "receiver"},
     {"configure"},
     {"instrumentor"},
     {"testing", "doctor"},
@@ -52,6 +52,9 @@ OWNERS: Final = {
     "rich": {"cli"},
     "sqlalchemy": {"store"},
     "alembic": {"store"},
+    "grpc": {"receiver", "server"},
+    "uvicorn": {"receiver", "server"},
+    "httptools": {"receiver", "server"},
     "psycopg": {"store.database"},
     "structlog": set(),
 }

@@ -21,7 +21,7 @@ from otel_agents.cli.reader import settings_here
 from otel_agents.errors import UnavailableError
 from otel_agents.signals import new_id
 from otel_agents.text import visible
-from otel_agents.workspace import Workspace, find
+from otel_agents.workspace import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,12 +111,13 @@ def _announce(console: str) -> None:
     from otel_agents.cli.tables import panel
 
     panel(
-        f"Open  {console}  in a browser, and follow the run live,\n"
-        f"or in another terminal:  otel-agents status --watch --server {console}"
+        f"Follow the run live in a browser:  {console}\n"
+        "or in another terminal:\n"
+        f"otel-agents status --watch --server {console}"
     )
 
 
-def _exporting(server: Server) -> Mapping[str, str]:
+def _exporting(server: Server) -> dict[str, str]:
     """Return what makes a program export all three signals to a server of ours."""
     settings = settings_here()
     token = settings.ingest_token or settings.token
@@ -139,8 +140,7 @@ def _run(example: Path, arguments: list[str], environment: Mapping[str, str]) ->
 
 def _show(arguments: list[str]) -> int:
     """Run one of our commands as a user would; return its exit code."""
-    shown = [part for part in arguments if part != "--run-id"]
-    click.echo(f"\n$ otel-agents {' '.join(shown if len(shown) == len(arguments) else arguments)}")
+    click.echo(f"\n$ otel-agents {' '.join(arguments)}")
     own = [sys.executable, "-m", "otel_agents.cli", *arguments]
     return subprocess.run(own, check=False).returncode  # noqa: S603 - ourselves
 

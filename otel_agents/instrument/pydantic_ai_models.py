@@ -68,8 +68,7 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
         call.covered_by = _covering()
         context = agents.context_of(agents.current_run())
         call.continues = getattr(messages[-1], "state", None) == "suspended" if messages else False
-        call.refusal = "" if call.continues else _refusal(context, parameters)
-        call.again = bool(call.refusal)
+        _remember_agent(call, context, parameters)
         call.start(context)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model call", error)
@@ -102,17 +101,25 @@ def _covering() -> str:
     return str(scope.name) if attributes.get("openinference.span.kind") == "LLM" else ""
 
 
-def _refusal(context: Any, parameters: Any) -> str:
+def _remember_agent(call: ModelCall, context: Any, parameters: Any) -> None:
+    """Tell a call how far its agent is, and whether it asks again since an answer was refused."""
+    frame = current_frame(context)
+    agent = agents.nearest_agent() if context is None else getattr(frame, "scope", None)
+    if agent is None:
+        return
+    history = agent.history
+    call.length = len(history)
+    if agent.question is not None and not call.continues:
+        call.refusal = _refusal(history, parameters)
+        call.again = bool(call.refusal)
+
+
+def _refusal(history: list[Any], parameters: Any) -> str:
     """Return why the agent asks again, if its last answer was refused: OUTPUT_INVALID, MODEL_RETRY.
 
     Its history says so. What the model is given does not: it is put into the model's words. A tool
     that failed is no refusal.
     """
-    frame = current_frame(context)
-    agent = agents.nearest_agent() if context is None else getattr(frame, "scope", None)
-    if agent is None or agent.question is None:
-        return ""
-    history = agent.history
     outputs = {tool.name for tool in getattr(parameters, "output_tools", None) or ()}
     parts = getattr(history[-1], "parts", ()) if history else ()
     refused = [part for part in parts if _refuses(part, outputs)]

@@ -1,15 +1,17 @@
 """Signals that stand for themselves: workers, tasks, breakers and runtime events.
 
-Each is a row by its own key, and of two signals about one thing the later one counts, so that
-repeats and disorder change nothing.
+Each is a row by its own key. Of what several signals say about one thing the latest counts, field
+by field, so that repeats and disorder change nothing; who said each field, and when, is kept beside
+the rows in the table `facts`.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_OID, uuid5
 
-from otel_agents.store.rows import bounded, clean, maybe, short, stamp, to_json
+from otel_agents.store.rows import bounded, clean, from_json, maybe, short, stamp, to_json
 from otel_agents.vocabulary import (
     BREAKER_REASON,
     BREAKER_STATE,
@@ -21,6 +23,7 @@ from otel_agents.vocabulary import (
     LEASE_ACQUIRED,
     LEASE_EXPIRES,
     LEASE_OWNER,
+    NAMESPACE,
     OPERATIONS,
     PERSONA_ID,
     REASON_CODE,
@@ -48,63 +51,29 @@ _EVENT: Final = """
         persona_id, worker_id, run_id, metadata, occurred_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-_WORKER: Final = """
-    INSERT INTO ai_worker_status (worker_id, agent_type, status, circuit_open, circuit_reason,
-        last_heartbeat, current_task_id, metadata, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (worker_id) DO UPDATE SET
-        agent_type = CASE WHEN excluded.agent_type <> '' THEN excluded.agent_type
-            ELSE ai_worker_status.agent_type END,
-        status = excluded.status, circuit_open = excluded.circuit_open,
-        circuit_reason = excluded.circuit_reason, last_heartbeat = excluded.last_heartbeat,
-        current_task_id = excluded.current_task_id, metadata = excluded.metadata,
-        updated_at = excluded.updated_at
-    WHERE excluded.last_heartbeat >= ai_worker_status.last_heartbeat
-"""
-_BREAKER: Final = """
-    INSERT INTO breakers (name, state, reason, worker_id, changed_ns) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (name) DO UPDATE SET state = excluded.state, reason = excluded.reason,
-        worker_id = excluded.worker_id, changed_ns = excluded.changed_ns
-    WHERE excluded.changed_ns >= breakers.changed_ns
+_KNOWN: Final = "SELECT said FROM facts WHERE kind = ? AND name = ?"
+_KEEP: Final = """
+    INSERT INTO facts (kind, name, said, updated_ns) VALUES (?, ?, ?, ?)
+    ON CONFLICT (kind, name) DO UPDATE SET said = excluded.said, updated_ns = excluded.updated_ns
 """
 _LAST_SECOND: Final = 9e9  # of an epoch in nanoseconds that 64 bits hold
-_NEWER: Final = "excluded.updated_ns >= tasks.updated_ns"
-
-
-def _latest(column: str) -> str:
-    """Return the rule of a column that keeps what was said last, where anything was."""
-    return (
-        f"{column} = CASE WHEN {_NEWER} THEN COALESCE(NULLIF(excluded.{column}, ''), "
-        f"tasks.{column}) ELSE COALESCE(NULLIF(tasks.{column}, ''), excluded.{column}) END"
-    )
-
-
-def _latest_number(column: str) -> str:
-    return (
-        f"{column} = CASE WHEN {_NEWER} THEN COALESCE(excluded.{column}, tasks.{column}) "
-        f"ELSE COALESCE(tasks.{column}, excluded.{column}) END"
-    )
-
-
-_TEXTS: Final = (
-    "name", "queue", "feature", "lease_owner", "run_id", "agent_id", "persona_id", "worker_id",
-)  # fmt: skip
-_TASK: Final = f"""
-    INSERT INTO tasks (task_id, name, queue, feature, lease_owner, run_id, agent_id, persona_id,
-        worker_id, lease_acquired_ns, lease_expires_ns, status, error, skip_reason,
-        created_ns, updated_ns)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (task_id) DO UPDATE SET
-        {", ".join(_latest(column) for column in _TEXTS)},
-        {_latest_number("lease_acquired_ns")}, {_latest_number("lease_expires_ns")},
-        status = CASE WHEN {_NEWER} AND excluded.status <> '' THEN excluded.status
-            ELSE tasks.status END,
-        error = CASE WHEN {_NEWER} THEN excluded.error ELSE tasks.error END,
-        skip_reason = CASE WHEN {_NEWER} THEN excluded.skip_reason ELSE tasks.skip_reason END,
-        created_ns = CASE WHEN excluded.created_ns < tasks.created_ns
-            THEN excluded.created_ns ELSE tasks.created_ns END,
-        updated_ns = CASE WHEN {_NEWER} THEN excluded.updated_ns ELSE tasks.updated_ns END
-"""  # noqa: S608 - made of the columns' names above
+_COLUMNS: Final = {
+    "worker": (
+        "agent_type", "status", "circuit_open", "circuit_reason", "last_heartbeat",
+        "current_task_id", "metadata", "updated_at",
+    ),
+    "breaker": ("state", "reason", "worker_id", "changed_ns"),
+    "task": (
+        "name", "queue", "feature", "lease_owner", "run_id", "agent_id", "persona_id",
+        "worker_id", "lease_acquired_ns", "lease_expires_ns", "status", "error", "skip_reason",
+        "created_ns", "updated_ns",
+    ),
+}  # fmt: skip
+_TABLES: Final = {
+    "worker": ("ai_worker_status", "worker_id"),
+    "breaker": ("breakers", "name"),
+    "task": ("tasks", "task_id"),
+}
 _WORKER_KEYS: Final = frozenset(
     one.key for one in (WORKER_TYPE, WORKER_STATUS, WORKER_TASK, CIRCUIT_OPEN, CIRCUIT_REASON)
 )
@@ -112,19 +81,65 @@ _EVENT_KEYS: Final = frozenset(
     one.key for one in (RUNTIME_LAYER, RUNTIME_OPERATION, REASON_CODE, ENTITY_ID, PERSONA_ID)
 )
 
+# What is known of one thing: by field, who said it last (time and id) and what.
+_Said = dict[str, tuple[int, str, Any]]
+
 
 def write(connection: Connection, signals: Sequence[Signal]) -> None:
     """Write what signals say of workers, tasks, breakers and the runtime."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
+    events = []
+    known: dict[tuple[str, str], _Said] = {}
     for signal in signals:
+        if signal.kind == "runtime":
+            if (event := _event(signal)) is not None:
+                events.append(event)
+            continue
         maker = _MAKERS.get(signal.kind)
-        row = None if maker is None else maker(signal)
-        if row is not None:
-            found.setdefault(signal.kind, []).append(row)
-    for kind, rows in found.items():
-        # Several of one thing in one batch: the later one has to come last.
-        rows.sort(key=lambda row: row[-1])
-        connection.many(_STATEMENTS[kind], rows)
+        found = None if maker is None else maker(signal)
+        if found is None:
+            continue
+        name, fields = found
+        said = known.get((signal.kind, name))
+        if said is None:
+            said = known[signal.kind, name] = _read(connection, signal.kind, name)
+        _merge(said, bounded(signal.time), short(signal.id), fields)
+    if events:
+        connection.many(_EVENT, events)
+    # In one order by all writers.
+    for (kind, name), said in sorted(known.items()):
+        last = max(when for when, _, _ in said.values())
+        connection.run(_KEEP, (kind, name, to_json(said), last))
+        row = _ROWS[kind](said)
+        connection.run(_upsert(kind), (name, *(row[column] for column in _COLUMNS[kind])))
+
+
+def _read(connection: Connection, kind: str, name: str) -> _Said:
+    row = connection.row(_KNOWN, (kind, name))
+    if row is None:
+        return {}
+    return {key: (one[0], one[1], one[2]) for key, one in from_json(row["said"]).items()}
+
+
+def _merge(said: _Said, when: int, by: str, fields: dict[str, Any]) -> None:
+    """Take in what one signal says: of each field what was said last counts."""
+    for field, value in fields.items():
+        before = said.get(field)
+        if before is None or (when, by) >= before[:2]:
+            said[field] = when, by, value
+    first = said.get("first")
+    if first is None or when < first[0]:
+        said["first"] = when, by, None
+
+
+@cache
+def _upsert(kind: str) -> str:
+    table, key = _TABLES[kind]
+    columns = _COLUMNS[kind]
+    return (
+        f"INSERT INTO {table} ({key}, {', '.join(columns)}) "  # noqa: S608 - of this module
+        f"VALUES (?, {', '.join('?' for _ in columns)}) ON CONFLICT ({key}) DO UPDATE SET "
+        f"{', '.join(f'{column} = excluded.{column}' for column in columns)}"
+    )
 
 
 def _text(signal: Signal, key: str) -> str:
@@ -153,7 +168,7 @@ def _event(signal: Signal) -> tuple[Any, ...] | None:
     )  # fmt: skip
 
 
-def _worker(signal: Signal) -> tuple[Any, ...] | None:
+def _worker(signal: Signal) -> tuple[str, dict[str, Any]] | None:
     worker_id = signal.ids.worker_id
     if not worker_id:
         return None
@@ -162,49 +177,93 @@ def _worker(signal: Signal) -> tuple[Any, ...] | None:
         status = "STOPPED"
     elif status not in WORKER_STATES:
         status = "RUNNING"
-    rest = {key: value for key, value in signal.attributes.items() if key not in _WORKER_KEYS}
-    heard = stamp(signal.time)
+    # What a scope adds to any of its signals is not of the worker.
+    rest = {
+        key: value
+        for key, value in signal.attributes.items()
+        if not key.startswith(f"{NAMESPACE}.")
+    }
     task_id = "" if status == "STOPPED" else _text(signal, WORKER_TASK.key)
-    return (
-        short(worker_id), _text(signal, WORKER_TYPE.key) or short(signal.name), status,
-        bool(signal.attributes.get(CIRCUIT_OPEN.key)), _text(signal, CIRCUIT_REASON.key) or None,
-        heard, task_id or None, to_json(rest), heard,
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "row": {
+            "status": status,
+            "circuit_open": bool(signal.attributes.get(CIRCUIT_OPEN.key)),
+            "circuit_reason": _text(signal, CIRCUIT_REASON.key) or None,
+            "current_task_id": task_id or None,
+            "metadata": rest,
+        }
+    }
+    if kind := _text(signal, WORKER_TYPE.key) or short(signal.name):
+        fields["agent_type"] = kind
+    return short(worker_id), fields
 
 
-def _breaker(signal: Signal) -> tuple[Any, ...] | None:
+def _worker_row(said: _Said) -> dict[str, Any]:
+    when, _, row = said["row"]
+    heard = stamp(when)
+    return {
+        **row, "agent_type": said["agent_type"][2] if "agent_type" in said else "",
+        "metadata": to_json(row["metadata"]), "last_heartbeat": heard, "updated_at": heard,
+    }  # fmt: skip
+
+
+def _breaker(signal: Signal) -> tuple[str, dict[str, Any]] | None:
     state = _text(signal, BREAKER_STATE.key)
     if not signal.name or state not in BREAKER_STATES:
         return None
-    return (
-        short(signal.name), state, _text(signal, BREAKER_REASON.key),
-        maybe(signal.ids.worker_id), bounded(signal.time),
-    )  # fmt: skip
+    row = {
+        "state": state, "reason": _text(signal, BREAKER_REASON.key),
+        "worker_id": maybe(signal.ids.worker_id),
+    }  # fmt: skip
+    return short(signal.name), {"row": row}
 
 
-def _task(signal: Signal) -> tuple[Any, ...] | None:
+def _breaker_row(said: _Said) -> dict[str, Any]:
+    when, _, row = said["row"]
+    return {**row, "changed_ns": when}
+
+
+def _task(signal: Signal) -> tuple[str, dict[str, Any]] | None:
     ids = signal.ids
     if not ids.task_id:
         return None
     status = _text(signal, TASK_STATE.key)
     if signal.edge == "end":
-        # What the work came to says more than the state it was last put in, but for a review.
+        # What the work came to says more than the state it was last put in, but for a task that was
+        # handed on: to a review, or back into its queue.
         said = SAYS["task"].get(signal.result, "FAILED")  # type: ignore[call-overload]
-        status = status if status == "IN_REVIEW" and said == "DONE" else said
+        status = status if status in {"IN_REVIEW", "PENDING"} and said == "DONE" else said
     elif status not in TASK_STATES:
         status = "RUNNING" if signal.edge == "start" else ""
     why = None
     if signal.error is not None:
         why = clean(signal.error.message or signal.error.type)
-    when = bounded(signal.time)
-    return (
-        short(ids.task_id), short(signal.name), _text(signal, TASK_QUEUE.key),
-        _text(signal, TASK_FEATURE.key), _text(signal, LEASE_OWNER.key), short(ids.run_id or ""),
-        short(ids.agent_id or ""), _text(signal, PERSONA_ID.key), short(ids.worker_id or ""),
-        _seconds(signal, LEASE_ACQUIRED.key), _seconds(signal, LEASE_EXPIRES.key), status,
-        why if status == "FAILED" else None, why if status == "SKIPPED" else None, when, when,
-    )  # fmt: skip
+    fields = {
+        "name": short(signal.name), "queue": _text(signal, TASK_QUEUE.key),
+        "feature": _text(signal, TASK_FEATURE.key),
+        "lease_owner": _text(signal, LEASE_OWNER.key), "run_id": maybe(ids.run_id),
+        "agent_id": maybe(ids.agent_id), "persona_id": _text(signal, PERSONA_ID.key),
+        "worker_id": maybe(ids.worker_id),
+        "lease_acquired_ns": _seconds(signal, LEASE_ACQUIRED.key),
+        "lease_expires_ns": _seconds(signal, LEASE_EXPIRES.key),
+        "state": [status, why] if status else None,
+    }  # fmt: skip
+    # Every signal says that the task is there; of a field it is silent about it says nothing.
+    told = {key: value for key, value in fields.items() if value is not None and value != ""}
+    return short(ids.task_id), {"row": None, **told}
 
 
-_MAKERS: Final = {"runtime": _event, "worker": _worker, "breaker": _breaker, "task": _task}
-_STATEMENTS: Final = {"runtime": _EVENT, "worker": _WORKER, "breaker": _BREAKER, "task": _TASK}
+def _task_row(said: _Said) -> dict[str, Any]:
+    status, why = said["state"][2] if "state" in said else ("PENDING", None)
+    row = {column: said[column][2] if column in said else None for column in _COLUMNS["task"]}
+    return {
+        **row, "status": status,
+        **{column: row[column] or "" for column in ("name", "queue", "feature")},
+        "error": why if status == "FAILED" else None,
+        "skip_reason": why if status == "SKIPPED" else None,
+        "created_ns": said["first"][0], "updated_ns": said["row"][0],
+    }  # fmt: skip
+
+
+_MAKERS: Final = {"worker": _worker, "breaker": _breaker, "task": _task}
+_ROWS: Final = {"worker": _worker_row, "breaker": _breaker_row, "task": _task_row}

@@ -53,8 +53,10 @@ def decode(name: str, cursor: str | None, *types: type) -> list[Any] | None:
             raise ValueError  # noqa: TRY301 - one way out
         padded = cursor + "=" * (-len(cursor) % 4)
         said, *found = msgspec.json.decode(urlsafe_b64decode(padded), type=list[Any])
-        right = said == name and len(found) == len(types) and all(
-            type(one) is kind for one, kind in zip(found, types, strict=True)
+        right = (
+            said == name
+            and len(found) == len(types)
+            and all(type(one) is kind for one, kind in zip(found, types, strict=True))
         )
         if not right or any(isinstance(one, int) and abs(one) > _LAST for one in found):
             raise ValueError  # noqa: TRY301

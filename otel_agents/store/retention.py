@@ -127,6 +127,7 @@ def _delete_facts(connection: Connection, oldest: int) -> None:
     with connection.writing():
         connection.run("DELETE FROM ai_runtime_events WHERE occurred_at < ?", (stamp(oldest),))
         connection.run("DELETE FROM ai_worker_status WHERE updated_at < ?", (stamp(oldest),))
+        connection.run("DELETE FROM facts WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM tasks WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM breakers WHERE changed_ns < ?", (oldest,))
 

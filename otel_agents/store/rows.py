@@ -53,7 +53,7 @@ def _scrubbed(value: Any) -> Any:
         return clean(value)
     if isinstance(value, dict):
         return {_scrubbed(key): _scrubbed(one) for key, one in value.items()}
-    return [_scrubbed(one) for one in value] if isinstance(value, list) else value
+    return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def clean(text: str) -> str:

@@ -70,7 +70,10 @@ def list_runs(
     late = cutoff()
     return paging.page(
         "runs",
-        rows, limit, lambda row: (row["started_ns"], row["run_id"]), lambda row: run_row(row, late)
+        rows,
+        limit,
+        lambda row: (row["started_ns"], row["run_id"]),
+        lambda row: run_row(row, late),
     )
 
 

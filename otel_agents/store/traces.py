@@ -328,8 +328,7 @@ def list_metrics(
         [*values, limit + 1],
     )
     return paging.page(
-        "metrics",
-        rows, limit, lambda row: (row["name"], bytes(row["series"]).hex()), _metric_row
+        "metrics", rows, limit, lambda row: (row["name"], bytes(row["series"]).hex()), _metric_row
     )
 
 

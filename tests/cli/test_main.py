@@ -7,10 +7,11 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
 from otel_agents.cli.envelope import envelope
-from otel_agents.cli.main import COMMANDS
+from otel_agents.cli.main import COMMANDS, app
 from otel_agents.version import __version__
 
 from .conftest import COMMAND, Shell
@@ -104,3 +105,53 @@ def test_only_the_asked_command_is_imported(bare: Shell) -> None:
     assert "otel_agents.cli.status" in done.stderr
     assert loaded & {"rich", "opentelemetry", "typer", "pydantic", "asyncio"} == set()
     assert "otel_agents.cli.init" not in done.stderr
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    """Return all commands by what is typed, those of groups too."""
+    found: list[tuple[str, click.Command]] = []
+    context = click.Context(app, info_name="otel-agents")
+    for name in COMMANDS:
+        command = app.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found += [(f"{name} {each}", inner) for each, inner in command.commands.items()]
+        else:
+            found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), every_command(), ids=lambda value: str(value)[:20])
+def test_commands_have_the_options_that_all_have(name: str, command: click.Command) -> None:
+    """Help for each option, --json, and --server where something is read."""
+    options = {option for parameter in command.params for option in parameter.opts}
+
+    assert command.help
+    assert all(
+        getattr(parameter, "help", None)
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+    )
+    if name != "demo":  # it shows what other programs print
+        assert "--json" in options
+    if name not in {"init", "serve", "doctor", "demo"}:
+        assert "--server" in options
+
+
+def test_serving_is_imported_by_no_other_command() -> None:
+    """Nor is the store, by what only asks a server."""
+    code = (
+        "import sys; from otel_agents.cli.main import run\n"
+        "for line in ('status', 'monitor list', 'events', 'verify', 'logs'):\n"
+        "    run([*line.split(), '--json', '--server', 'http://127.0.0.1:9'])\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = done.stderr.splitlines()[-1].split()
+
+    assert "otel_agents.cli.remote" in loaded
+    heavy = {"rich", "fastapi", "uvicorn", "grpc", "alembic", "sqlalchemy", "opentelemetry"}
+    assert {name.split(".")[0] for name in loaded} & heavy == set()
+    assert not any(name.startswith(("otel_agents.store", "otel_agents.server")) for name in loaded)

@@ -204,6 +204,14 @@ def _runtime() -> None:
             f"ai_worker_status_{column}_updated_at", "ai_worker_status",
             [column, sa.text("updated_at DESC")],
         )  # fmt: skip
+    # What the tables of workers, breakers and tasks are made of: by field, who said it last.
+    op.create_table(
+        "facts",
+        sa.Column("kind", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("said", _JSON, nullable=False),
+        _number("updated_ns"),
+    )
     op.create_table(
         "breakers",
         sa.Column("name", sa.Text(), primary_key=True),
