@@ -18,7 +18,7 @@ from otel_agents.pipeline import Pipeline
 from otel_agents.runtime import Runtime
 from otel_agents.settings import workspace_of
 from otel_agents.sinks import make_sink
-from otel_agents.vocabulary import PROFILES
+from otel_agents.vocabulary import LOG_FILE, PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,13 @@ def build(settings: Settings | None = None) -> Runtime:
         capture=settings.capture in {"span_only", "span_and_event"},
         capture_events=settings.capture in {"event_only", "span_and_event"},
         attach_processor=attach_processors,
-        log_file=None if home is None else agent_logs.file_of,
+        log_file=None if home is None else _log_file,
     )
+
+
+def _log_file(agent_id: str) -> dict[str, str]:
+    path = agent_logs.file_of(agent_id)
+    return {LOG_FILE.key: path} if path else {}
 
 
 def _count_one(metrics: Metrics) -> Callable[[str, str], None]:

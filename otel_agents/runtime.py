@@ -26,7 +26,7 @@ class Runtime:
     """One configuration at work.
 
     `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
-    every scope into a no-op. `log_file` returns the file that an agent's log lines went to, or "".
+    every scope into a no-op. `log_file` returns what to say of the file that an agent's log lines went to.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part
@@ -41,7 +41,7 @@ class Runtime:
         capture_events: bool = False,
         disabled: bool = False,
         attach_processor: Callable[[Any], None] | None = None,
-        log_file: Callable[[str], str] | None = None,
+        log_file: Callable[[str], dict[str, str]] | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self.metrics = metrics or Metrics()

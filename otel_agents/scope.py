@@ -41,7 +41,6 @@ from otel_agents.vocabulary import (
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
-    LOG_FILE,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
@@ -323,8 +322,6 @@ class Scope:
         failure = None
         attributes = self._late
         attributes[RESULT.key] = outcome
-        if rt.log_file is not None and kind.name == "agent" and (path := rt.log_file(self.id)):
-            attributes[LOG_FILE.key] = path
         if not self.total.empty:
             attributes.update(self.total.attributes())
         wrong = outcome in ERROR_OUTCOMES and not (kind.judges and error is None)
@@ -362,11 +359,13 @@ class Scope:
     def _finish(
         self,
         rt: runtime.Runtime,
-        outcome: Outcome,
-        seconds: float,
-        attributes: dict[str, Any],  # noqa: ARG002 - for the kinds that know more
+        outcome: Outcome,  # noqa: ARG002 - for the kinds that know more
+        seconds: float,  # noqa: ARG002
+        attributes: dict[str, Any],
     ) -> None:
         """Add what only this kind knows, before the span ends."""
+        if rt.log_file is not None and self.kind.name == "agent":
+            attributes |= rt.log_file(self.id)
         question, self.question = self.question, None
         if question is not None:
             question.settle(rt, "success")
