@@ -26,7 +26,8 @@ class Runtime:
     """One configuration at work.
 
     `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
-    every scope into a no-op. `log_file` returns what to say of the file that an agent's log lines went to.
+    every scope into a no-op. `log_file` returns what to say of an agent's log
+    file.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part

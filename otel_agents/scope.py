@@ -73,7 +73,6 @@ run_listeners: Final[list[Callable[[Scope], None]]] = []
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=open_runs.clear)
 
-
 # What a scope points to when it is over.
 _NOWHERE: Final = Context()
 _OVER: Final = Frame(Ids(), {}, Counts())

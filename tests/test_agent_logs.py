@@ -341,9 +341,12 @@ with agent("a", id="a1"):
     logging.info("dict")
     quiet = logging.getLogger("apart"); quiet.propagate = False; quiet.warning("apart")
 """
+    # The first scope makes a runtime, which writes to the workspace of the settings.
+    environment = {**os.environ, "OTEL_AGENTS_HOME": str(workspace.path)}
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
 
     assert done.stdout == "host basic\n"
     assert done.stderr.splitlines()[0] == "last resort"

@@ -31,7 +31,7 @@ LEVELS: Final = (
     {"sinks", "instrument", "receiver"},
     {"configure"},
     {"instrumentor"},
-    {"testing", "doctor"},
+    {"testing", "doctor", "server"},
     {"cli", "pytest_plugin"},
 )
 # Neighbours on one level that see each other: packages see their own modules, and the pairs here.
@@ -54,6 +54,8 @@ OWNERS: Final = {
     "alembic": {"store"},
     "grpc": {"receiver", "server"},
     "uvicorn": {"receiver", "server"},
+    "fastapi": {"server"},
+    "starlette": {"receiver", "server"},
     "httptools": {"receiver", "server"},
     "psycopg": {"store.database"},
     "structlog": set(),
