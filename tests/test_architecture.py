@@ -21,6 +21,7 @@ LEVELS: Final = (
     {"signals", "tally", "templates", "settings_file", "settings"},
     {"failures", "context", "metrics", "pipeline", "spans", "details"},
     {"runtime", "state"},
+    {"store"},
     {"measures", "telling", "runtime_events"},
     {"location", "wrapper"},
     {"scope", "drive"},
