@@ -42,7 +42,7 @@ class Shell:
             text=True,
             encoding="utf-8",
             check=False,
-            timeout=60,
+            timeout=180,
         )
 
     def data(self, *arguments: str) -> Any:

@@ -17,7 +17,7 @@ from .conftest import COMMAND
 if TYPE_CHECKING:
     from .conftest import Shell
 
-_DEADLINE_SECONDS: Final = 30.0
+_DEADLINE_SECONDS: Final = 90.0
 # Opening the terminal makes it the session's own, so that Ctrl-C typed there becomes a signal.
 _LAUNCH: Final = """
 import os, sys
