@@ -3,7 +3,8 @@
 Log records of the standard library, and lines of standard output if asked, go to the file of the
 agent in whose scope they are made. What a program logs, prints and sets up stays as it is: records
 are seen where a logger hands them to its handlers. No handler is attached, since a root logger
-that has one makes `logging.basicConfig` do nothing and silences the handler of last resort.
+that has one makes `logging.basicConfig` do nothing and silences the handler of last resort. So
+loggers that do not propagate are heard too; one whose class replaces `callHandlers` is not.
 
 Each record is `2026-11-21T14:00:00.000Z INFO logger message`; further lines of it are indented and
 barred, and what a terminal would obey is written out, so that no message can forge a record.
@@ -28,7 +29,7 @@ from otel_agents.text import visible
 from otel_agents.values import cut, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from otel_agents.workspace import Workspace
@@ -218,7 +219,7 @@ class AgentLogs:
         self._append(agent, line_of(time.time(), stream, "-", text))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
+    def _alone(self) -> Generator[bool]:
         """Say whether this thread is not in here already, and let no failure out.
 
         A text of the host's may log while it is made, as may a signal handler or a finalizer:
@@ -369,8 +370,8 @@ def install(
             finally:
                 now.here.handling -= 1
 
-        _state["after"] = after
-        logging.Logger.callHandlers = after  # type: ignore[assignment,method-assign]
+        ours: Any = after
+        _state["after"] = logging.Logger.callHandlers = ours  # type: ignore[method-assign]
     if capture_stdout:
         for name, word in _STREAMS.items():
             if (stream := getattr(sys, name)) is not None:

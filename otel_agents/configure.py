@@ -54,7 +54,7 @@ def build(settings: Settings | None = None) -> Runtime:
     if pipeline.sinks:
         heartbeat.begin()
     home = workspace_of(settings)
-    if home is not None:
+    if home is not None and home.path.is_dir():
         agent_logs.install(
             home, capture_stdout=settings.capture_stdout, dropped=_count_one(metrics)
         )

@@ -4,6 +4,7 @@
     ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
     ├── InvalidInputError  a filter, cursor, address or option that cannot be (exit 2)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
+    ├── UnauthorizedError  the server asks for another token                 (exit 2)
     └── UnavailableError   a server, end point or extra that is not there    (exit 1)
 
 Inside a host program none of them is raised by telemetry: they reach the callers of the
@@ -52,3 +53,10 @@ class UnavailableError(OtelAgentsError):
 
     code = "unavailable"
     exit_code = 1
+
+
+class UnauthorizedError(OtelAgentsError):
+    """The server wants a token, or one that may do more."""
+
+    code = "unauthorized"
+    exit_code = 2

@@ -63,7 +63,9 @@ class Metrics:
     def __init__(self, provider: MeterProvider | None = None) -> None:
         self._provider = provider
         self._meter: Meter | None = None
-        self._lock = threading.Lock()
+        # The SDK may log while it makes an instrument under this lock, and a log record that is
+        # lost is counted here, by the same thread.
+        self._lock = threading.RLock()
         self._sums: dict[str, _Sum] = {}
         self._histograms: dict[str, Histogram] = {}
         self._watched: set[str] = set()
@@ -135,7 +137,7 @@ class Metrics:
 
     def forget(self) -> None:
         """Start from nothing: a forked child must not report its parent's sums again."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for total in self._sums.values():
             total.sums.clear()
             total.overflow = 0

@@ -353,6 +353,8 @@ class Scope:
             metrics.record(kind.duration, seconds, labels, self.context)
         self._measure(rt, seconds, failure)
         if kind.ends and rt.pipeline is not None:
+            if rt.log_file is not None and kind.name == "agent":
+                attributes |= rt.log_file(self.id)  # a path of this machine: not for the span
             self._emit("end", end, attributes, result=outcome, duration=seconds, error=failure)
 
     def _finish(
@@ -360,11 +362,9 @@ class Scope:
         rt: runtime.Runtime,
         outcome: Outcome,  # noqa: ARG002 - for the kinds that know more
         seconds: float,  # noqa: ARG002
-        attributes: dict[str, Any],
+        attributes: dict[str, Any],  # noqa: ARG002
     ) -> None:
         """Add what only this kind knows, before the span ends."""
-        if rt.log_file is not None and self.kind.name == "agent":
-            attributes |= rt.log_file(self.id)
         question, self.question = self.question, None
         if question is not None:
             question.settle(rt, "success")

@@ -10,7 +10,7 @@ import http.client
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -19,6 +19,7 @@ from otel_agents.errors import (
     InvalidInputError,
     NotFoundError,
     OtelAgentsError,
+    UnauthorizedError,
     UnavailableError,
 )
 from otel_agents.version import __version__
@@ -34,13 +35,6 @@ DEADLINE_SECONDS: Final = 60.0  # of a whole reply
 _CHUNK: Final = 1 << 16
 _PORTS: Final = {"http": 80, "https": 443}
 _OK, _REDIRECTS, _UNAUTHORIZED, _FORBIDDEN = 200, range(300, 400), 401, 403
-
-
-class UnauthorizedError(OtelAgentsError):
-    """The server wants a token, or another one."""
-
-    code: ClassVar[str] = "unauthorized"
-    exit_code: ClassVar[int] = 2
 
 
 class Remote:

@@ -367,16 +367,21 @@ class _Reading:
         return list(found.values())
 
     def _tasks(self) -> dict[str, int]:
-        words = Counter[str]()
-        for scope in self.state.of_kind("task"):
-            if scope.outcome is not None:
-                word = SAYS["task"][scope.outcome]
-            elif self._given_up(scope):
-                word = "FAILED"
-            else:
-                word = _text(scope, TASK_STATE.key) or "RUNNING"
-            words[word] += 1
+        # A task is worked on more than once: it stands where its last scope left it.
+        last: dict[str, Scope] = {}
+        for scope in self.scopes:
+            if scope.kind == "task":
+                last[scope.ids.task_id or scope.key] = scope
+        words = Counter(self._task_word(scope) for scope in last.values())
         return dict(sorted(words.items()))
+
+    def _task_word(self, scope: Scope) -> str:
+        said = _text(scope, TASK_STATE.key)
+        if scope.outcome is None:
+            return "FAILED" if self._given_up(scope) else said or "RUNNING"
+        word = SAYS["task"][scope.outcome]
+        # One that went well may have been handed on: to a review, or back into its queue.
+        return said if word == "DONE" and said in {"IN_REVIEW", "PENDING"} else word
 
 
 def _iteration(scope: Scope) -> int | str:

@@ -201,6 +201,11 @@ class Connection:
             count: int = self.raw.execute(self._spelled(sql), parameters).rowcount
             return max(0, count)
 
+    def script(self, sql: str) -> None:
+        """Run SQLite's own statements to their end; `run` takes one step of those without rows."""
+        with self._watched():
+            self.raw.executescript(sql)
+
     def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
         """Run a statement once for each set of parameters."""
         with self._watched():

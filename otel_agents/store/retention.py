@@ -62,7 +62,7 @@ def maintain(database: Database, retention: Retention, now: int | None = None) -
         while size(connection) > target * _SHARE and _delete_oldest(connection, gone):
             pass
     if connection.dialect == "sqlite" and any(gone.values()):
-        connection.rows("PRAGMA incremental_vacuum(20000)")
+        connection.script("PRAGMA incremental_vacuum(20000)")
         connection.rows("PRAGMA wal_checkpoint(PASSIVE)")
     return gone
 

@@ -10,6 +10,8 @@ from otel_agents.errors import UnavailableError
 from otel_agents.store.database import shown
 
 if TYPE_CHECKING:
+    from alembic.config import Config
+
     from otel_agents.store.database import Connection, Database
 
 # The last step of `migrations/versions`; a test holds the two together.
@@ -73,10 +75,18 @@ def _make(path: Path) -> None:
         raise UnavailableError(message) from error
 
 
+def scripts() -> Config:
+    """Return what tells Alembic where the migrations are."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
 def upgrade(database: Database, to: str = "head") -> None:
     """Run the migrations up to a revision."""
     from alembic import command
-    from alembic.config import Config
     from sqlalchemy import create_engine, event, text
     from sqlalchemy.pool import NullPool
 
@@ -96,8 +106,7 @@ def upgrade(database: Database, to: str = "head") -> None:
         def _begin(connection: object) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
 
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config = scripts()
     try:
         with engine.connect() as connection:
             if database.dialect == "sqlite":

@@ -57,7 +57,11 @@ class Store:
         self.retain = retain or Retention()
         self._prices = prices
         self._database = Database(url, durable=durable)
-        schema.ensure(self._database)
+        try:
+            schema.ensure(self._database)
+        except BaseException:
+            self._database.close()
+            raise
         self._writer = Writer(self._database, min_free_bytes=min_free_bytes)
         self._folds = Folds(self._database)
 

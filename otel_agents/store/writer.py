@@ -37,9 +37,16 @@ MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 _LOOK_SECONDS: Final = 1.0  # between two looks at the disk
 _TRY_AGAIN_SECONDS: Final = 1.0
 _RETRY_AFTER: Final = 2
+_CLOSED: Final = "The store is being closed."
 # The index waits for a pause this long, or under load for this long since it was last added to.
 _IDLE_SECONDS: Final = 0.02
 _INDEX_SECONDS: Final = 0.25
+# Between two looks for what another process on the same store left behind when it died.
+_AROUND_SECONDS: Final = 5.0
+
+_LEFT: Final = """
+    SELECT 1 AS one FROM runs WHERE dirty UNION ALL SELECT 1 AS one FROM unindexed LIMIT 1
+"""
 
 
 class Busy(UnavailableError):  # noqa: N818 - a state rather than a fault
@@ -68,15 +75,19 @@ class Writer:
         self._free: int | None = None
         self._dirty = True  # a process before us may have left runs without their rows
         self.dropped: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self.listeners: list[Callable[[], None]] = []
         self.ingest = Ingest(self._drop)
         self.indexing = Indexing()
         self.indexing.begin(database.here)
         self._indexed = 0.0
+        self._keeps = False
+        self._looked_around = time.monotonic()
         self.projection = Projection()
 
     def _drop(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
+        with self._counting:
+            self.dropped[reason] += count
 
     def submit(self, batch: Batch, done: Done) -> None:
         """Queue a batch; `done` is called after its commit, or with what went wrong.
@@ -84,19 +95,10 @@ class Writer:
         Raises Busy at once where it cannot be taken.
         """
         with self._wake:
-            if self._closing:
-                message = "The store is being closed."
-                raise Busy(message)
-            if problem := self._short_of_disk():
-                raise Busy(problem, 30)
-            if self._waiting and (
-                self._bytes + batch.size > MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
-            ):
-                message = f"The store is behind: {self._bytes} bytes wait to be written."
-                raise Busy(message)
-            if self.indexing.blocks > MOST_BEHIND:
-                message = f"The index is {self.indexing.blocks} requests behind."
-                raise Busy(message, 10)
+            if (refusal := self._refusal(batch)) is not None:
+                reason, busy = refusal
+                self._drop(reason, 1)
+                raise busy
             if not self._waiting:
                 self._oldest = time.monotonic()
             self._waiting.append((batch, done))
@@ -108,9 +110,26 @@ class Writer:
                 self._thread.start()
             self._wake.notify()
 
+    def _refusal(self, batch: Batch) -> tuple[str, Busy] | None:
+        """Return why a batch cannot be taken, counted and as an error, or None where it can."""
+        if self._closing:
+            return "closed", Busy(_CLOSED)
+        if problem := self._short_of_disk():
+            return "disk", Busy(problem, 30)
+        if self._waiting and (
+            self._bytes + batch.size > MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
+        ):
+            message = f"The store is behind: {self._bytes} bytes wait to be written."
+            return "busy", Busy(message)
+        if self.indexing.blocks > MOST_BEHIND:
+            message = f"The index is {self.indexing.blocks} requests behind."
+            return "busy", Busy(message, 10)
+        return None
+
     def start(self) -> None:
-        """Begin with what an earlier process left undone, before anything is submitted."""
+        """Begin with what an earlier process left undone, and see to what others leave."""
         with self._wake:
+            self._keeps = True
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(
                     target=self._work, name="otel-agents-store", daemon=True
@@ -140,7 +159,8 @@ class Writer:
                         # Whoever sends on and on is answered first; see `_index`.
                         self._wake.wait(_IDLE_SECONDS)
                         break
-                    self._wake.wait()
+                    if not self._wake.wait(_AROUND_SECONDS if self._keeps else None):
+                        break
                 if not self._waiting and self._closing:
                     return
                 taken = self._take()
@@ -150,6 +170,22 @@ class Writer:
                 self._project()
             if self.indexing.behind:
                 self._index(idle=not taken)
+            elif self._keeps:
+                self._look_around()
+
+    def _look_around(self) -> None:
+        """Take over what a process that died left without rows; only its signals or blocks came."""
+        now = time.monotonic()
+        if now - self._looked_around < _AROUND_SECONDS:
+            return
+        self._looked_around = now
+        try:
+            connection = self._database.here
+            if connection.row(_LEFT) is not None:
+                self.indexing.begin(connection)
+                self._dirty = True
+        except UnavailableError:
+            return  # whoever writes next says so
 
     def _take(self) -> list[tuple[Batch, Done]]:
         taken: list[tuple[Batch, Done]] = []
@@ -286,4 +322,5 @@ class Writer:
         with self._wake:
             left, self._waiting = list(self._waiting), deque()
         for _, done in left:
-            done(Busy("The store is being closed."))
+            self._drop("closed", 1)
+            done(Busy(_CLOSED))

@@ -44,7 +44,7 @@ FIELDS = {
     },
     "iteration": {"number", "max"},
     "phase": {"number"},
-    "task": {"task_id", "feature", "state", "lease_owner", "persona_id"},
+    "task": {"task_id", "feature", "queue", "state", "lease_owner", "persona_id"},
     "gate": {"passed"},
     "validation": {"passed"},
     "delivery": {"success", "url", "ci_status"},

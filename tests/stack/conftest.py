@@ -92,7 +92,9 @@ def _get(url: str) -> Any:
 @pytest.fixture(scope="session")
 def programs() -> dict[str, Path]:
     """The stack's programs by name; without one of them the test is skipped, and fails in CI."""
-    found = {name: path for part in parts.stack_parts().values() for name, path in part.programs.items()}
+    found = {
+        name: path for part in parts.stack_parts().values() for name, path in part.programs.items()
+    }
     if missing := sorted(name for name, path in found.items() if path is None):
         reason = f"{', '.join(missing)} missing: run deploy/native/install"
         if os.environ.get("CI"):

@@ -3,6 +3,7 @@
 They know no model. `Desk.models` names one for each role, real or offline.
 """
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from logbook.records import (
 )
 from logbook.source import Logbook, Passage
 
+log = logging.getLogger("logbook")
 T = TypeVar("T")
 LARGEST_ITEM = 12
 
@@ -195,6 +197,7 @@ def write_draft(ctx: RunContext[Desk], notes: list[Note]) -> Handover:
     if stray:
         message = f"Your item is {item.first} to {item.last}; leave {stray} to the others."
         raise ModelRetry(message)
+    log.info("  %s: %d notes on passages %d to %d", item.id, len(notes), item.first, item.last)
     path = ctx.deps.drafts / f"{item.id}.json"
     path.write_text(Draft(item=item, notes=notes).model_dump_json(indent=1), encoding="utf-8")
     return Handover(draft=path.name, notes=len(notes))

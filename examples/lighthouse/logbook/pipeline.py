@@ -165,7 +165,11 @@ class Pipeline:
         plan = await ask(agents.planner, outline, self.desk)
         chapters = Counter(item.chapter for item in plan.items)
         log.info("plan: %d work items in %d chapters", len(plan.items), len(chapters))
-        return [Task(id=item.id, item=item) for item in plan.items]
+        return [self.enqueue(item) for item in plan.items]
+
+    def enqueue(self, item: WorkItem) -> Task:
+        """Put a work item into the queue of the readers."""
+        return Task(id=item.id, item=item)
 
     async def iterate(self, number: int) -> Round:
         """Draft and review once more whatever is not done."""
@@ -193,10 +197,15 @@ class Pipeline:
         """Have the critic judge one draft, and keep what it says for the next reader."""
         submission = Submission(item=task.item, draft=task.draft)
         verdict = await ask(agents.critic, submission, self.desk)
+        self.settle(task, verdict)
+        return verdict
+
+    def settle(self, task: Task, verdict: Verdict) -> Task:
+        """Take a task off the table, or put it back into the queue with what is wrong with it."""
         task.state = "DONE" if verdict.approved else "PENDING"
         task.verdict = verdict
         task.problems += verdict.problems
-        return verdict
+        return task
 
     def check_gate(self) -> bool:
         """Tell whether every task is done."""

@@ -1,0 +1,233 @@
+"""The live feed: a WebSocket that replays from a sequence number and goes on as things happen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from otel_agents.errors import InvalidInputError, UnavailableError
+from otel_agents.server.answers import problem_of
+from otel_agents.server.gate import client_of
+from otel_agents.server.guard import RefusedError
+from otel_agents.server.live_access import Wanted, caller_of, denial, reader, spoken, wanted_by
+from otel_agents.server.protocols import ABANDON
+from otel_agents.server.tail import PAGE, Sent, Tail, sent, up_to_size
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from otel_agents.server.guard import Guard
+    from otel_agents.store import Store
+
+PATH: Final = "/ws"
+MOST_CLIENTS: Final = 256
+MOST_BYTES: Final = 4096  # of a message from a client
+_MOST_UNKNOWN: Final = 32  # clients that have yet to send their token
+_TOKEN_SECONDS: Final = 10.0
+_SEND_SECONDS: Final = 30.0
+_MESSAGES: Final = 20
+_MESSAGES_SECONDS: Final = 10.0
+
+_REFUSED: Final = 1008  # the policy of RFC 6455
+_TRY_LATER: Final = 1013
+
+
+class _CloseError(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Feed:
+    """The feed of one store, for all its clients."""
+
+    def __init__(self, store: Store, guard: Guard) -> None:
+        self._store = store
+        self._guard = guard
+        self._tail = Tail(store)
+        self._clients = 0
+        self._unknown = 0
+        self._catching_up = asyncio.Semaphore(4)
+
+    def route(self) -> WebSocketRoute:
+        """Return the route `/ws`."""
+        return WebSocketRoute(PATH, self.serve)
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one client until it leaves or has to."""
+        try:
+            wanted = wanted_by(socket)
+            caller = caller_of(socket, self._guard)
+            self._check_room(known=caller is not None)
+        except (InvalidInputError, UnavailableError) as error:
+            await socket.send_denial_response(problem_of(socket.scope, error))
+            return
+        except RefusedError as refused:
+            await socket.send_denial_response(denial(socket, refused))
+            return
+        await socket.accept(subprotocol=spoken(socket))
+        self._clients += 1
+        try:
+            if caller is None:
+                await self._await_token(socket)
+            await self._serve_known(socket, wanted)
+        except _CloseError as close:
+            await _close(socket, close.code, close.reason)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            self._clients -= 1
+
+    def _check_room(self, *, known: bool) -> None:
+        if self._clients >= MOST_CLIENTS or (not known and self._unknown >= _MOST_UNKNOWN):
+            message = "the live feed has as many clients as it takes"
+            raise UnavailableError(message)
+
+    async def _await_token(self, socket: WebSocket) -> None:
+        self._unknown += 1
+        try:
+            async with asyncio.timeout(_TOKEN_SECONDS):
+                message = _message(await _receive(socket))
+        except TimeoutError:
+            raise _CloseError(_REFUSED, "no token came") from None
+        finally:
+            self._unknown -= 1
+        token = message.get("token")
+        if not isinstance(token, str):
+            raise _CloseError(_REFUSED, 'send {"token": "…"} first')
+        try:
+            reader(self._guard.caller_of(token, client_of(socket.scope)))
+        except RefusedError as refused:
+            raise _CloseError(_REFUSED, str(refused)) from None
+
+    # ------------------------------------------------------------------ what
+
+    async def _serve_known(self, socket: WebSocket, wanted: Wanted) -> None:
+        more = await self._tail.join()
+        try:
+            seq = self._tail.last if wanted.since is None else wanted.since
+            both: tuple[Coroutine[Any, Any, None], ...] = (
+                _Client(socket, seq, wanted.run_id).send_on(self, more),
+                _listen(socket),
+            )
+            tasks = [asyncio.create_task(one) for one in both]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._tail.leave(more)
+
+    async def after(self, client: _Client) -> list[Sent]:
+        """Return what a client is to be sent next; tell it of a gap where the store has one."""
+        events = self._tail.after(client.seq)
+        if events is not None:
+            return events
+        async with self._catching_up:
+            first, last = await asyncio.to_thread(self._store.feed_bounds)
+            if client.seq + 1 < first:
+                await client.gap(client.seq + 1, first - 1)
+            page = await asyncio.to_thread(self._store.feed, client.seq, PAGE, client.run_id)
+            kept = up_to_size([sent(event) for event in page])
+            if len(page) < PAGE and len(kept) == len(page):
+                client.caught_up = last
+            return kept
+
+    async def check(self, client: _Client) -> None:
+        """Send a client back that is ahead of a store, which then is not the one it knows."""
+        first, last = await asyncio.to_thread(self._store.feed_bounds)
+        if client.seq > last:
+            if last:
+                await client.gap(first, last)
+            client.seq = last
+
+
+class _Client:
+    """One client's place in the feed."""
+
+    def __init__(self, socket: WebSocket, seq: int, run_id: str | None) -> None:
+        self._socket = socket
+        self.seq = seq
+        self.run_id = run_id
+        self.caught_up = 0
+
+    async def send_on(self, feed: Feed, more: asyncio.Event) -> None:
+        """Send events as they come, as fast as the client takes them."""
+        await feed.check(self)
+        while True:
+            more.clear()
+            before = self.seq
+            for one in await feed.after(self):
+                if self.run_id is None or one.run_id == self.run_id:
+                    await self._send(one.text)
+                self.seq = one.seq
+            self.seq = max(self.seq, self.caught_up)
+            if self.seq == before:
+                await more.wait()
+
+    async def gap(self, first: int, last: int) -> None:
+        """Tell the client of events that it will not get, and go on after them."""
+        said = {"type": "gap", "from": first, "to": last}
+        await self._send(msgspec.json.encode(said).decode())
+        self.seq = last
+
+    async def _send(self, text: str) -> None:
+        try:
+            # The transport's buffer is small: this waits until the client has taken its part.
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._socket.send_text(text)
+        except TimeoutError:
+            raise _CloseError(_TRY_LATER, "too slow") from None
+
+
+async def _listen(socket: WebSocket) -> None:
+    """Take what a client sends, which is little: a token again, or a ping of its own."""
+    times: deque[float] = deque(maxlen=_MESSAGES)
+    while True:
+        message = _message(await _receive(socket))
+        now = time.monotonic()
+        if len(times) == _MESSAGES and now - times[0] < _MESSAGES_SECONDS:
+            raise _CloseError(_REFUSED, "too many messages")
+        times.append(now)
+        if message.get("type") == "ping":
+            await socket.send_text('{"type":"pong"}')
+        elif "token" not in message:
+            raise _CloseError(_REFUSED, 'the feed takes {"type": "ping"} and nothing else')
+
+
+async def _receive(socket: WebSocket) -> str | bytes:
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    found: str | bytes = message.get("text") or message.get("bytes") or ""
+    return found
+
+
+def _message(text: str | bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        raise _CloseError(_REFUSED, "messages are JSON objects") from None
+
+
+async def _close(socket: WebSocket, code: int, reason: str) -> None:
+    if socket.application_state is not WebSocketState.CONNECTED:
+        return
+    abandon = socket.scope["extensions"].get(ABANDON)
+    if code == _TRY_LATER and abandon is not None:
+        abandon(code, reason)  # an ordinary close would wait for the client to read
+        return
+    with suppress(WebSocketDisconnect, RuntimeError):
+        await socket.close(code, reason[:100])

@@ -1,0 +1,112 @@
+"""Who may listen to the live feed, and to what: what a WebSocket's handshake says."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from binascii import Error as Base64Error
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_agents.errors import InvalidInputError
+from otel_agents.server.answers import problem, retry_after
+from otel_agents.server.gate import client_of
+from otel_agents.server.guard import Caller, RefusedError, bearer
+from otel_agents.server.origins import same_origin
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket
+
+    from otel_agents.server.guard import Guard
+
+PROTOCOL: Final = "otel-agents"
+_TOKEN_PROTOCOL: Final = "otel-agents.token."  # noqa: S105 - a prefix, no token
+_NULL: Final = "null"
+_LAST: Final = (1 << 63) - 1
+
+
+class Wanted(NamedTuple):
+    """What a client asks for: events after a sequence number, and those of a run only."""
+
+    since: int | None
+    run_id: str | None
+
+
+def caller_of(socket: WebSocket, guard: Guard) -> Caller | None:
+    """Return who wants to listen, or None where a token may follow in the first message.
+
+    Raises:
+        RefusedError: A foreign page, or a token that is not enough.
+
+    """
+    headers, client = socket.headers, client_of(socket.scope)
+    origin = headers.get("origin")
+    own = origin is not None and same_origin(origin, headers.get("host", ""))
+    if origin not in {None, _NULL} and not own:
+        raise RefusedError(403, "A page of another site may not listen.")
+    # A page opened from disk is anybody's, and so is one in a sandboxed frame.
+    if origin == _NULL and guard.open:
+        raise RefusedError(403, "A page from disk needs a token, and none is set.")
+    token = bearer(headers.get("authorization"))
+    if token is None:
+        token = _offered_token(socket)
+    if token is not None:
+        return reader(guard.caller_of(token, client))
+    if origin == _NULL or (origin is None and not guard.open):
+        return None  # a cookie alone does not say that the page is ours
+    caller = guard.caller(headers, client)
+    return caller if caller.reads else None
+
+
+def wanted_by(socket: WebSocket) -> Wanted:
+    """Return what a client asks for; raise InvalidInputError for what there is not."""
+    given: dict[str, str] = {}
+    for name, value in socket.query_params.multi_items():
+        if name not in {"since", "run_id"}:
+            # The value is not repeated: people put tokens here.
+            message = f"{name[:100]}: there is no such parameter here"
+            raise InvalidInputError(message, parameter=name[:100])
+        given[name] = value
+    since = given.get("since")
+    if since is not None and not (since.isascii() and since.isdigit() and int(since) <= _LAST):
+        message = "since: it must be the sequence number of an event"
+        raise InvalidInputError(message, parameter="since")
+    run_id = given.get("run_id")
+    if run_id is not None and ("\x00" in run_id or not run_id):
+        message = "run_id: it must be the id of a run"
+        raise InvalidInputError(message, parameter="run_id")
+    return Wanted(None if since is None else int(since), run_id)
+
+
+def reader(caller: Caller) -> Caller:
+    """Return a caller who may read; raise RefusedError for any other."""
+    if caller.reads:
+        return caller
+    if caller.role is not None:
+        raise RefusedError(403, "This needs a viewer's token or the admin's.")
+    raise RefusedError(401, "The token is not valid.")
+
+
+def _offered_token(socket: WebSocket) -> str | None:
+    """Return the token in an offered subprotocol, which is where a browser can put one."""
+    for offered in socket.scope.get("subprotocols", ()):
+        if offered.startswith(_TOKEN_PROTOCOL):
+            coded = offered.removeprefix(_TOKEN_PROTOCOL)
+            try:
+                return urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode()
+            except (Base64Error, ValueError):
+                return ""
+    return None
+
+
+def spoken(socket: WebSocket) -> str | None:
+    """Return the subprotocol to answer with: a browser hangs up unless it is one it offered."""
+    offered: list[str] = socket.scope.get("subprotocols", [])
+    if PROTOCOL in offered:
+        return PROTOCOL
+    return next((one for one in offered if one.startswith(_TOKEN_PROTOCOL)), None)
+
+
+def denial(socket: WebSocket, refused: RefusedError) -> Response:
+    """Return the answer to a handshake that is refused."""
+    more = {} if refused.retry_after is None else retry_after(refused.retry_after)
+    return problem(socket.scope, refused.status, str(refused), headers=more)
