@@ -326,18 +326,15 @@ def test_a_record_that_cannot_be_text_is_counted(workspace: Workspace, lost: Cou
 
 def test_the_set_up_of_logging_stays_the_host_s_own(workspace: Workspace) -> None:
     """`basicConfig` works, the last resort speaks, and `dictConfig` takes nothing away."""
-    code = f"""
+    code = """
 import logging, logging.config, sys
-from pathlib import Path
-from otel_agents import agent, agent_logs
-from otel_agents.workspace import Workspace
-agent_logs.install(Workspace(Path({str(workspace.path)!r})))
+from otel_agents import agent
 with agent("a", id="a1"):
     logging.getLogger("early").warning("last resort")
     logging.basicConfig(format="host %(message)s", level="INFO", stream=sys.stdout)
     logging.info("basic")
-    logging.config.dictConfig({{"version": 1, "disable_existing_loggers": False,
-        "root": {{"level": "INFO", "handlers": []}}}})
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False,
+        "root": {"level": "INFO", "handlers": []}})
     logging.info("dict")
     quiet = logging.getLogger("apart"); quiet.propagate = False; quiet.warning("apart")
 """

@@ -30,12 +30,19 @@ _SAYS: Final = {
 }
 
 
-def console_app(store: Store, guard: Guard) -> Gate:
-    """Return the application, with the gate around it."""
-    return Gate(bare_app(store, guard), guard)
+def console_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Gate:
+    """Return the application, with the gate around it.
+
+    Args:
+        store: What it shows.
+        guard: Who may see it.
+        jaeger_url: Where the pages link traces to, as `http://localhost:16686`.
+
+    """
+    return Gate(bare_app(store, guard, jaeger_url=jaeger_url), guard)
 
 
-def bare_app(store: Store, guard: Guard) -> FastAPI:
+def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> FastAPI:
     """Return the application without the gate: its routes are what the gate guards."""
     app = FastAPI(
         title="otel-agents", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
@@ -51,7 +58,7 @@ def bare_app(store: Store, guard: Guard) -> FastAPI:
         app.router.routes.extend(router.routes)
     app.router.routes.extend(signing.routes(guard))
     app.router.routes.append(Feed(store, guard).route())
-    app.router.routes.extend(pages.routes(store, guard))
+    app.router.routes.extend(pages.routes(store, guard, jaeger_url=jaeger_url))
     _describe(app, guard)
     _answer_errors(app)
     return app

@@ -132,7 +132,7 @@ class Server:
         self._start_grpc(store, grpc, secured)
         config = _otlp_config(store, self.guard, secured)
         self._listen("otlp-http", config, otlp)
-        app = console_app(store, self.guard)
+        app = console_app(store, self.guard, jaeger_url=self._settings.jaeger)
         self._listen("console", console_config(app, secured), console)
         self._keeper = threading.Thread(target=self._keep, name="otel-agents-keeper", daemon=True)
         self._keeper.start()

@@ -82,7 +82,8 @@ _TELEMETRY: Final = f"""
         time_ns, {SPENT_COLUMNS})
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {SPENT_PLACES})
     ON CONFLICT (run_id, scope_id, provider, model) DO UPDATE SET
-        time_ns = excluded.time_ns, {SPENT_SET}
+        workflow = excluded.workflow, phase = excluded.phase, agent_id = excluded.agent_id,
+        agent = excluded.agent, time_ns = excluded.time_ns, {SPENT_SET}
 """  # noqa: S608
 _ROUTE: Final = """
     INSERT INTO routes (provider, model, last_used_ns) VALUES (?, ?, ?)

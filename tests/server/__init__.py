@@ -1,0 +1,1 @@
+"""The server: its API, guard, live feed and listeners."""

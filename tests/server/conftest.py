@@ -1,0 +1,87 @@
+"""Servers over a filled store: one without tokens and one with them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import httpx
+import pytest
+
+from otel_agents.server.serve import Addresses, Options, Server
+from otel_agents.store import open_store
+
+from .kit import OPEN, TOKENS, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from otel_agents.settings import Settings
+    from otel_agents.store import Store
+
+
+class Running(NamedTuple):
+    """A server that listens, its store, and a client of its console's port."""
+
+    server: Server
+    store: Store
+    addresses: Addresses
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        """The address of the console."""
+        return self.addresses.console
+
+
+Serving: TypeAlias = "Callable[..., Running]"
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a filled database, to be copied: to migrate and fill one takes a second."""
+    path = tmp_path_factory.mktemp("stored") / "filled.db"
+    store = open_store(f"sqlite:///{path}")
+    fill(store)
+    store.close()
+    return path
+
+
+@pytest.fixture
+def serving(tmp_path: Path, stored: Path) -> Iterator[Serving]:
+    """Return what starts a server on free ports; all of them are stopped at the end."""
+    started: list[Running] = []
+
+    def start(settings: Settings = OPEN, *, full: bool = False, **options: Any) -> Running:
+        path = tmp_path / f"{len(started)}.db"
+        if full:
+            shutil.copy(stored, path)
+        given = {
+            "port": 0, "otlp_http_port": 0, "otlp_grpc_port": 0, "store": f"sqlite:///{path}",
+            **options,
+        }  # fmt: skip
+        server = Server(Options(**given), settings, None)
+        addresses = server.start()
+        assert server.store is not None
+        client = httpx.Client(base_url=addresses.console, timeout=20, trust_env=False)
+        running = Running(server, server.store, addresses, client)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.client.close()
+        running.server.stop()
+
+
+@pytest.fixture
+def open_server(serving: Serving) -> Running:
+    """Return a server without tokens whose store is filled."""
+    return serving(OPEN, full=True)
+
+
+@pytest.fixture
+def guarded(serving: Serving) -> Running:
+    """Return a server with all three tokens whose store is filled."""
+    return serving(TOKENS, full=True)
