@@ -84,3 +84,17 @@ def test_nothing_names_a_machine() -> None:
                 if word in text
             ]
     assert found == []
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    """Each attack is held by a test that exists."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page)
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if f"def {name}(" not in (ROOT / path).read_text()
+    ]
+
+    assert len(named) > 40
+    assert missing == []
