@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_agents.errors import InvalidInputError, NotFoundError
 from otel_agents.server.pages_render import asked_part
 from otel_agents.server.pages_text import moment
-from otel_agents.server.pages_waterfall import SPAN, Chart, chart, placed
+from otel_agents.server.pages_waterfall import SPAN, Chart, chart, placed, without_tellings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -91,7 +91,7 @@ class RunPage:
         items = adopted(run, found)
         items += [placed(span, begin, scopes) for span in found if span["span_id"] not in scopes]
         length = (run["duration_seconds"] or 0) * 1000
-        return chart(items, length, _ALL if whole else _ROWS)
+        return chart(without_tellings(items), length, _ALL if whole else _ROWS)
 
     def _chosen(self, request: Request, run: dict[str, Any], key: str) -> dict[str, Any]:
         """Return the scope or span of a row, by the row's key."""

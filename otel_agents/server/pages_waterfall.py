@@ -16,6 +16,7 @@ SPAN: Final = "span:"  # before the keys of spans, where scopes stand beside the
 _THINNEST: Final = 0.3  # percent of the axis: what is shorter can still be seen
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 _TICKS: Final = 6
+_TELLING_MS: Final = 1.0
 # Kinds of spans, told from the operation's name in the conventions.
 _OPERATIONS: Final = {
     "chat": "model", "text_completion": "model", "generate_content": "model",
@@ -164,6 +165,19 @@ def ordered(items: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], int, 
             found.append((item, depth, bool(children)))
             stack.extend((child, depth + 1) for child in reversed(children))
     return found
+
+
+def without_tellings(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out tasks that were only told of: put into a queue or taken off it, in no time."""
+    parents = {item["parent_id"] for item in items}
+    return [
+        item
+        for item in items
+        if item["kind"] != "task"
+        or item["id"] in parents
+        or item["duration_ms"] is None
+        or item["duration_ms"] >= _TELLING_MS
+    ]
 
 
 def _ticks(length: float) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ import hatch_build
 from otel_agents.server import pages_text as text
 from otel_agents.server.pages_render import STATIC
 from otel_agents.server.pages_run import adopted
-from otel_agents.server.pages_waterfall import chart, ordered
+from otel_agents.server.pages_waterfall import chart, ordered, without_tellings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -195,3 +195,16 @@ def test_templates_and_scripts_hold_nothing_inline() -> None:
         for path in (*templates, *STATIC.glob("*.js"), *STATIC.glob("*.css"), *STATIC.glob("*.svg"))
     }
     assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+def test_tasks_that_are_only_told_of_are_no_rows() -> None:
+    """A task put into a queue in no time is left out; one that was worked on, or has rows, stays."""
+    told = {"id": "t1", "parent_id": "p", "kind": "task", "duration_ms": 0.2}
+    done = {"id": "t2", "parent_id": "p", "kind": "task", "duration_ms": 300.0}
+    open_ = {"id": "t3", "parent_id": "p", "kind": "task", "duration_ms": None}
+    over = {"id": "t4", "parent_id": "p", "kind": "task", "duration_ms": 0.5}
+    agent = {"id": "a", "parent_id": "t4", "kind": "agent", "duration_ms": 0.1}
+
+    kept = without_tellings([told, done, open_, over, agent])
+
+    assert kept == [done, open_, over, agent]
