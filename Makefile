@@ -35,6 +35,7 @@ tests: $(VENV)/.done
 
 generated: $(VENV)/.done
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python docs/schema.py --check
 
 bench: $(VENV)/.done ## measure the hot path beside its peers, and the cold start of `status`
 	@$(BIN)/python benchmarks/hot_path.py

@@ -228,7 +228,7 @@ class _Reading:
             started=state.started,
             updated=state.last,
             ended=self.ended,
-            seconds=max(0, self.until - state.started) / 1e9,
+            seconds=self._whole_seconds(),
             goal=_text(main, RUN_GOAL.key),
             iteration=max(numbers, default=None),
             iterations=self._most_iterations(),
@@ -241,6 +241,13 @@ class _Reading:
             unpriced=bill.unpriced,
             error=error,
         )
+
+    def _whole_seconds(self) -> float:
+        """Return how long the run has taken; a clock that was set meanwhile does not count."""
+        main = self.main
+        if main is not None and main.end is not None and not self._resumed:
+            return main.seconds or 0.0
+        return max(0, self.until - self.state.started) / 1e9
 
     def _most_iterations(self) -> int | None:
         for scope in (self.main, *reversed(self.state.of_kind("iteration"))):

@@ -38,11 +38,7 @@ def status(connection: Connection) -> dict[str, Any]:
     )
     last = events(connection, limit=1)["items"]
     degraded = {
-        "workers": [
-            one["worker_id"]
-            for one in workers
-            if one["stale"] or one["status"] == "DEGRADED" or one["circuit_open"]
-        ],
+        "workers": [one["worker_id"] for one in workers if _in_trouble(one)],
         "breakers": [one["name"] for one in breakers if one["open"]],
         "stuck_tasks": stuck["number"] if stuck else 0,
     }
@@ -87,9 +83,19 @@ def _worker_row(row: dict[str, Any], now: int) -> dict[str, Any]:
     }
 
 
+def _in_trouble(worker: dict[str, Any]) -> bool:
+    """Say whether a worker needs attention; one that was stopped in good order does not."""
+    if worker["status"] == "STOPPED":
+        return False
+    return bool(worker["stale"] or worker["status"] == "DEGRADED" or worker["circuit_open"])
+
+
 def _breakers(connection: Connection) -> list[dict[str, Any]]:
+    """Return the breakers, open ones first; that of a worker that was stopped is open no more."""
     rows = connection.rows(
-        f"SELECT * FROM breakers ORDER BY state = 'closed', changed_ns DESC LIMIT {_MOST}"  # noqa: S608
+        "SELECT breakers.*, ai_worker_status.status AS worker_status FROM breakers "  # noqa: S608
+        "LEFT JOIN ai_worker_status ON ai_worker_status.worker_id = breakers.worker_id "
+        f"ORDER BY state = 'closed', changed_ns DESC LIMIT {_MOST}"
     )
     return [
         {
@@ -98,7 +104,7 @@ def _breakers(connection: Connection) -> list[dict[str, Any]]:
             "reason": row["reason"] or None,
             "worker_id": row["worker_id"],
             "changed_at": rfc3339(row["changed_ns"]),
-            "open": row["state"] == "open",
+            "open": row["state"] == "open" and row["worker_status"] != "STOPPED",
         }
         for row in rows
     ]
@@ -269,6 +275,8 @@ def verify(connection: Connection) -> dict[str, Any]:
         name = f"Worker {one['worker_id']}"
         if one["stale"]:
             problems.append(f"{name} has not been heard of for {one['age_seconds']:.0f} s.")
+        elif not _in_trouble(one):
+            continue
         elif one["circuit_open"]:
             why = f": {one['circuit_reason']}" if one["circuit_reason"] else ""
             problems.append(f"{name} has its circuit open{why}.")

@@ -48,7 +48,7 @@ _AT_ONCE: Final = 5000  # signals read in one go
 _RUN: Final = f"""
     UPDATE runs SET dirty = FALSE, folded = ?, workflow = ?, status = ?, work_order_id = ?,
         correlation_id = ?, plan_id = ?, goal = ?, phase = ?, iteration = ?, max_iterations = ?,
-        share = ?, started_ns = ?, updated_ns = ?, ended_ns = ?, agents = ?,
+        share = ?, started_ns = ?, updated_ns = ?, ended_ns = ?, seconds = ?, agents = ?,
         error_type = ?, error_message = ?, ({SPENT_COLUMNS}) = ({SPENT_PLACES})
     WHERE run_id = ?
 """  # noqa: S608 - columns of this module
@@ -218,7 +218,7 @@ def _run_row(state: RunState, reading: RunReport) -> tuple[Any, ...]:
         clean((ids.plan_id if ids else None) or ""),
         clean(reading.goal), short((running or last or [""])[-1]),
         whole(reading.iteration), whole(reading.iterations), reading.share,
-        reading.started, reading.updated, reading.ended,
+        reading.started, reading.updated, reading.ended, reading.seconds,
         to_json(Counter(agent.status for agent in reading.agents)),
         None if error is None else clean(error.type),
         None if error is None else clean(error.message),

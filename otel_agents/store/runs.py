@@ -106,9 +106,10 @@ def run_row(row: dict[str, Any], late: int) -> dict[str, Any]:
     """Return a row of the list as data."""
     status = row["status"]
     lost = status in {"running", "waiting"} and row["updated_ns"] < late
-    until = row["ended_ns"]
-    if until is None:
+    seconds = row["seconds"]
+    if row["ended_ns"] is None:
         until = row["updated_ns"] if lost else time.time_ns()
+        seconds = max(0, until - row["started_ns"]) / 1e9
     share = row["share"]
     return {
         "run_id": row["run_id"],
@@ -118,7 +119,7 @@ def run_row(row: dict[str, Any], late: int) -> dict[str, Any]:
         "started_at": rfc3339(row["started_ns"]),
         "updated_at": rfc3339(row["updated_ns"]),
         "ended_at": when(row["ended_ns"]),
-        "duration_seconds": round(max(0, until - row["started_ns"]) / 1e9, 3),
+        "duration_seconds": round(seconds or 0.0, 3),
         "work_order_id": row["work_order_id"] or None,
         "correlation_id": row["correlation_id"] or None,
         "plan_id": row["plan_id"] or None,

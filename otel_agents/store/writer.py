@@ -40,6 +40,8 @@ _RETRY_AFTER: Final = 2
 _CLOSED: Final = "The store is being closed."
 # The index waits for a pause this long, or under load for this long since it was last added to.
 _IDLE_SECONDS: Final = 0.02
+# After making rows of runs, so many times as long for other things.
+_REST: Final = 3.0
 _INDEX_SECONDS: Final = 0.25
 # Between two looks for what another process on the same store left behind when it died.
 _AROUND_SECONDS: Final = 5.0
@@ -81,6 +83,7 @@ class Writer:
         self.indexing = Indexing()
         self.indexing.begin(database.here)
         self._indexed = 0.0
+        self._project_from = 0.0
         self._keeps = False
         self._looked_around = time.monotonic()
         self.projection = Projection()
@@ -154,12 +157,8 @@ class Writer:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._closing and not self._dirty:
-                    if self.indexing.behind:
-                        # Whoever sends on and on is answered first; see `_index`.
-                        self._wake.wait(_IDLE_SECONDS)
-                        break
-                    if not self._wake.wait(_AROUND_SECONDS if self._keeps else None):
+                while not self._waiting and not self._closing:
+                    if not self._wake.wait(self._pause()):
                         break
                 if not self._waiting and self._closing:
                     return
@@ -172,6 +171,18 @@ class Writer:
                 self._index(idle=not taken)
             elif self._keeps:
                 self._look_around()
+
+    def _pause(self) -> float | None:
+        """Return how long there is nothing to do but to wait for a batch; None for ever."""
+        pauses = []
+        if self._dirty:
+            pauses.append(max(0.0, self._project_from - time.monotonic()))
+        if self.indexing.behind:
+            # Whoever sends on and on is answered first; see `_index`.
+            pauses.append(_IDLE_SECONDS)
+        if pauses:
+            return min(pauses)
+        return _AROUND_SECONDS if self._keeps else None
 
     def _look_around(self) -> None:
         """Take over what a process that died left without rows; only its signals or blocks came."""
@@ -238,6 +249,13 @@ class Writer:
         return None
 
     def _project(self) -> None:
+        """Make the rows of some runs, unless that took too much of the time lately.
+
+        The rows of a run of a thousand agents take a tenth of a second, whatever came of it.
+        """
+        began = time.monotonic()
+        if began < self._project_from and not self._closing:
+            return
         try:
             self._dirty = bool(self.projection.run(self._database.here))
         except Exception as error:  # noqa: BLE001 - the signals are there; the rows follow later
@@ -246,6 +264,8 @@ class Writer:
             with self._wake:
                 self._wake.wait(_TRY_AGAIN_SECONDS)
             return
+        ended = time.monotonic()
+        self._project_from = ended + (ended - began) * _REST
         if self._dirty:
             self._tell()
 

@@ -105,6 +105,7 @@ def _runs() -> None:
         _number("iteration", null=True), _number("max_iterations", null=True),
         sa.Column("share", sa.Float(53), nullable=True),
         _number("started_ns"), _number("updated_ns"), _number("ended_ns", null=True),
+        sa.Column("seconds", sa.Float(53), nullable=True),
         sa.Column("agents", _JSON, nullable=False, server_default="{}"),
         *_spent(),
         _text("error_type", null=True), _text("error_message", null=True),
