@@ -291,7 +291,7 @@ CREATE TABLE traces (
 )
  WITHOUT ROWID;
 
-CREATE INDEX traces_started ON traces (started_ns DESC, trace_id);
+CREATE INDEX traces_started ON traces (started_ns DESC, trace_id, root, service, run_id, errors);
 
 CREATE INDEX traces_run ON traces (run_id) WHERE run_id <> '';
 
@@ -634,7 +634,7 @@ CREATE TABLE traces (
     PRIMARY KEY (trace_id, block_id)
 );
 
-CREATE INDEX traces_started ON traces (started_ns DESC, trace_id);
+CREATE INDEX traces_started ON traces (started_ns DESC, trace_id, root, service, run_id, errors);
 
 CREATE INDEX traces_run ON traces (run_id) WHERE run_id <> '';
 

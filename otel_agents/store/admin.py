@@ -219,8 +219,9 @@ def tasks(
         where.append("queue = ?")
         values.append(short(queue))
     if q:
-        where.append("(LOWER(name) LIKE ? ESCAPE '!' OR LOWER(task_id) LIKE ? ESCAPE '!')")
-        values += [paging.like(q.lower())] * 2
+        clause, patterns = paging.contains(connection.dialect, ("name", "task_id"), q)
+        where.append(clause)
+        values += patterns
     position = paging.decode("tasks", cursor, int, str)
     if position is not None:
         where.append("(updated_ns < ? OR (updated_ns = ? AND task_id > ?))")

@@ -53,11 +53,10 @@ def list_agents(
             where.append(clause)
             values.append(short(value))
     if q:
-        where.append(
-            "(LOWER(agents.name) LIKE ? ESCAPE '!' OR LOWER(agents.agent_id) LIKE ? ESCAPE '!' "
-            "OR LOWER(agents.model) LIKE ? ESCAPE '!')"
-        )
-        values += [paging.like(q.lower())] * 3
+        columns = ("agents.name", "agents.agent_id", "agents.model")
+        clause, patterns = paging.contains(connection.dialect, columns, q)
+        where.append(clause)
+        values += patterns
     position = paging.decode("agents", cursor, int, str, str)
     if position is not None:
         where.append(

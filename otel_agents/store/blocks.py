@@ -73,12 +73,12 @@ def _summed(
         service = _service(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                trace_id = span.trace_id
+                trace_id, span_id = span.trace_id, span.span_id
                 if (  # `valid`, written out: it is asked for every span
                     len(trace_id) != _TRACE_ID_BYTES
-                    or len(span.span_id) != _SPAN_ID_BYTES
+                    or len(span_id) != _SPAN_ID_BYTES
                     or trace_id == _NO_TRACE
-                    or span.span_id == _NO_SPAN
+                    or span_id == _NO_SPAN
                 ):
                     refused += 1
                     continue
@@ -90,15 +90,19 @@ def _summed(
                     if with_runs:
                         found.run_id = run_of(span)
                 else:
-                    found.started = min(found.started, started)
-                    found.ended = max(found.ended, ended)
+                    # Comparing takes a third of the time of min and max.
+                    if started < found.started:  # noqa: PLR1730
+                        found.started = started
+                    if ended > found.ended:  # noqa: PLR1730
+                        found.ended = ended
                     if with_runs and not found.run_id:
                         found.run_id = run_of(span)
                 found.spans += 1
                 if not span.parent_span_id:
                     found.root = span.name
                     found.service = service
-                if span.status.code == _ERROR:
+                # Reading a status that is not there makes an empty one.
+                if span.HasField("status") and span.status.code == _ERROR:
                     found.errors += 1
     for found in traces.values():
         found.started = min(found.started, _LAST_TIME)

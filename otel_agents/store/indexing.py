@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.store import blocks
-from otel_agents.store.rows import clean, short
+from otel_agents.store.rows import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,7 @@ class Indexing:
         self._waiting: deque[tuple[int, Mapping[bytes, TraceSummary], int]] = deque()
         self._rows = 0
         self._left = False
+        self._at_it = False  # a step is being written
         self._count = 0
         self._until = time.time_ns()
 
@@ -77,7 +78,7 @@ class Indexing:
     @property
     def behind(self) -> bool:
         """Whether anything is still to be indexed."""
-        return self._left or bool(self._waiting)
+        return self._left or self._at_it or bool(self._waiting)
 
     @property
     def blocks(self) -> int:
@@ -91,8 +92,9 @@ class Indexing:
 
     def step(self, connection: Connection) -> None:
         """Index some blocks, the oldest first."""
+        self._at_it = True
         try:
-            with connection.writing():
+            with connection.writing(durable=False):
                 found = self._some(connection)
                 write(connection, _still(connection, found))
                 connection.many(
@@ -101,6 +103,8 @@ class Indexing:
         except BaseException:
             self._left = True  # what was taken for this is not in memory any more
             raise
+        finally:
+            self._at_it = False
         self._count = max(0, self._count - len(found)) if self.behind else 0
         if self._waiting or found:
             return
@@ -152,7 +156,7 @@ def _rows(number: int, traces: Mapping[bytes, TraceSummary]) -> list[tuple[Any, 
     return [
         (
             trace_id, number, one.started, one.ended, one.spans, one.errors,
-            clean(one.root), clean(one.service), short(one.run_id),
+            short(one.root), short(one.service), short(one.run_id),
         )
         for trace_id, one in traces.items()
     ]  # fmt: skip

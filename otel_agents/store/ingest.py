@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_agents.signals import event_name
 from otel_agents.store import facts
@@ -13,22 +16,19 @@ from otel_agents.store.rows import bounded, clean, finite, short, to_json
 from otel_agents.vocabulary import NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_agents.signals import Signal
     from otel_agents.store.batch import Batch, Block, LogRecord, Point
     from otel_agents.store.database import Connection
     from otel_agents.store.indexing import Pending
 
+_T = TypeVar("_T")
 # Series of metrics are a program's to choose, and a mistaken label makes one for every value.
 MAX_SERIES: Final = 50_000
 _PREFIX: Final = len(NAMESPACE) + 1
 
-_BLOCK: Final = """
-    INSERT INTO blocks (digest, received_ns, spans, body) VALUES (?, ?, ?, ?)
-    ON CONFLICT (digest) DO NOTHING RETURNING id
-"""
-_UNINDEXED: Final = "INSERT INTO unindexed (block_id) VALUES (?)"
+_TOGETHER: Final = 64  # rows in one statement
 _SIGNAL: Final = """
     INSERT INTO signals (id, run_id, type, time_ns, body) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
@@ -107,15 +107,44 @@ class Ingest:
         self._series = None
 
 
+def batched(values: Iterable[_T], most: int) -> Iterator[tuple[_T, ...]]:
+    """Yield values in groups of at most so many (`itertools.batched` is of Python 3.12)."""
+    left = iter(values)
+    while group := tuple(islice(left, most)):
+        yield group
+
+
 def _blocks(connection: Connection, blocks: Iterable[Block], now: int) -> list[Pending]:
+    # Of one digest one is enough; a request that came before is not returned by the statement.
+    wanted = {block.digest: block for block in blocks if block.spans}
     found: list[Pending] = []
-    for block in blocks:
-        if block.spans:
-            row = connection.row(_BLOCK, (block.digest, now, block.spans, block.body))
-            if row is not None:  # else it is the same request, sent again
-                found.append((row["id"], block.traces))
-    connection.many(_UNINDEXED, [(number,) for number, _ in found])
+    for digests in batched(wanted, _TOGETHER):
+        values = [
+            value
+            for digest in digests
+            for value in (digest, now, wanted[digest].spans, wanted[digest].body)
+        ]
+        rows = connection.rows(_insert_blocks(len(digests)), values)
+        found += [(row["id"], wanted[bytes(row["digest"])].traces) for row in rows]
+    found.sort(key=itemgetter(0))
+    for numbers in batched([number for number, _ in found], _TOGETHER):
+        connection.run(_insert_unindexed(len(numbers)), numbers)
     return found
+
+
+@cache
+def _insert_blocks(rows: int) -> str:
+    """Return the statement that inserts so many blocks: for PostgreSQL each one is a journey."""
+    values = ", ".join("(?, ?, ?, ?)" for _ in range(rows))
+    return (
+        f"INSERT INTO blocks (digest, received_ns, spans, body) VALUES {values} "  # noqa: S608
+        "ON CONFLICT (digest) DO NOTHING RETURNING id, digest"
+    )
+
+
+@cache
+def _insert_unindexed(rows: int) -> str:
+    return f"INSERT INTO unindexed (block_id) VALUES {', '.join('(?)' for _ in range(rows))}"  # noqa: S608
 
 
 def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:

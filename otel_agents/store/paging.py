@@ -127,6 +127,21 @@ def moment(parameter: str, value: str | float | None) -> int | None:
     return min(_LAST, max(0, found))
 
 
+def contains(dialect: str, columns: Sequence[str], q: str) -> tuple[str, list[str]]:
+    """Return the condition that one of some columns holds a text, in any case, and its values.
+
+    SQLite's LIKE knows the case of ASCII letters, and asks Python's `lower` for others.
+    """
+    if dialect == "postgresql":
+        clause, pattern = "{} ILIKE ? ESCAPE '!'", like(q)
+    elif q.isascii():
+        clause, pattern = "{} LIKE ? ESCAPE '!'", like(q)
+    else:
+        clause, pattern = "LOWER({}) LIKE ? ESCAPE '!'", like(q.lower())
+    found = " OR ".join(clause.format(column) for column in columns)
+    return f"({found})", [pattern] * len(columns)
+
+
 def like(value: str) -> str:
     """Return the pattern of texts that contain a value, for `LIKE … ESCAPE '!'`."""
     escaped = value.replace("!", "!!").replace("%", "!%").replace("_", "!_")

@@ -53,11 +53,10 @@ def list_runs(
     """Return a page of runs, the last to start first."""
     where, values = _filters(status, workflow, since, until)
     if q:
-        where.append(
-            "(LOWER(run_id) LIKE ? ESCAPE '!' OR LOWER(workflow) LIKE ? ESCAPE '!' "
-            "OR LOWER(goal) LIKE ? ESCAPE '!' OR LOWER(work_order_id) LIKE ? ESCAPE '!')"
-        )
-        values += [paging.like(q.lower())] * 4
+        columns = ("run_id", "workflow", "goal", "work_order_id")
+        clause, patterns = paging.contains(connection.dialect, columns, q)
+        where.append(clause)
+        values += patterns
     position = paging.decode("runs", cursor, int, str)
     if position is not None:
         where.append("(started_ns < ? OR (started_ns = ? AND run_id > ?))")
@@ -365,5 +364,7 @@ def feed(
 
 def bounds(connection: Connection) -> tuple[int, int]:
     """Return the numbers of the first and the last event there is; 0, 0 where there is none."""
-    row = connection.row("SELECT MIN(seq) AS first, MAX(seq) AS last FROM signals")
+    row = connection.row(
+        "SELECT (SELECT MIN(seq) FROM signals) AS first, (SELECT MAX(seq) FROM signals) AS last"
+    )
     return (0, 0) if row is None or row["last"] is None else (row["first"], row["last"])

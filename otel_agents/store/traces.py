@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.errors import InvalidInputError, NotFoundError
 from otel_agents.state.times import rfc3339
@@ -38,33 +38,21 @@ def list_traces(
     where: list[str] = ["TRUE"]
     values: list[Any] = []
     if q:
-        where.append("(LOWER({0}.root) LIKE ? ESCAPE '!' OR {0}.run_id = ? OR {0}.trace_id = ?)")
-        values += [paging.like(q.lower()), short(q), _as_bytes(q) or b"-"]
+        clause, patterns = paging.contains(connection.dialect, ("root",), q)
+        where.append(f"({clause} OR run_id = ? OR trace_id = ?)")
+        values += [*patterns, short(q), _as_bytes(q) or b"-"]
     if status is not None:
-        where.append("{0}.errors > 0" if status == "error" else "{0}.errors = 0")
+        where.append("errors > 0" if status == "error" else "errors = 0")
     for clause, value in (
-        ("{0}.service = ?", service),
-        ("{0}.started_ns >= ?", since),
-        ("{0}.started_ns < ?", until),
-    ):
+        ("service = ?", service), ("started_ns >= ?", since), ("started_ns < ?", until),
+    ):  # fmt: skip
         if value is not None:
             where.append(clause)
             values.append(value)
-    wanted = " AND ".join(where)
+    wanted = _Wanted(connection, " AND ".join(where), values)
     position = paging.decode("traces", cursor, int, str)
-    after, place = "", []
-    if position is not None:
-        after = "AND (t.started_ns < ? OR (t.started_ns = ? AND t.trace_id > ?))"
-        place = [position[0], position[0], _as_bytes(position[1]) or b""]
-    # Of a trace's rows the first that is wanted stands for it, so that it is listed once.
-    rows = connection.rows(
-        f"SELECT t.trace_id, t.started_ns FROM traces AS t WHERE {wanted.format('t')} {after} "  # noqa: S608
-        "AND NOT EXISTS (SELECT 1 FROM traces AS o WHERE o.trace_id = t.trace_id "
-        "AND (o.started_ns < t.started_ns OR "
-        "(o.started_ns = t.started_ns AND o.block_id < t.block_id)) "
-        f"AND {wanted.format('o')}) ORDER BY t.started_ns DESC, t.trace_id LIMIT ?",
-        [*values, *place, *values, limit + 1],
-    )
+    after = None if position is None else (position[0], _as_bytes(position[1]) or b"")
+    rows = wanted.firsts(after, limit + 1)
     whole = {bytes(row["trace_id"]): row for row in _whole(connection, rows)}
     return paging.page(
         "traces",
@@ -73,6 +61,56 @@ def list_traces(
         lambda row: (row["started_ns"], bytes(row["trace_id"]).hex()),
         lambda row: _trace_row(whole[bytes(row["trace_id"])]),
     )
+
+
+class _Wanted(NamedTuple):
+    """Rows of traces that a question is about."""
+
+    connection: Connection
+    where: str
+    values: list[Any]
+
+    def firsts(self, after: tuple[int, bytes] | None, most: int) -> list[dict[str, Any]]:
+        """Return the rows of the next traces, the last to start first.
+
+        A trace that came in several blocks has several rows; the first of those that are wanted
+        stands for it, so that it is listed once. They are looked up for the rows at hand: asked
+        in one statement, PostgreSQL would look them up for all rows there are.
+        """
+        found: list[dict[str, Any]] = []
+        while len(found) < most:
+            place: list[Any] = []
+            clause = ""
+            if after is not None:
+                clause = " AND (started_ns < ? OR (started_ns = ? AND trace_id > ?))"
+                place = [after[0], after[0], after[1]]
+            rows = self.connection.rows(
+                f"SELECT trace_id, started_ns FROM traces WHERE {self.where}{clause} "  # noqa: S608
+                "ORDER BY started_ns DESC, trace_id LIMIT ?",
+                [*self.values, *place, most],
+            )
+            firsts = self._starts({bytes(row["trace_id"]) for row in rows})
+            seen = {bytes(row["trace_id"]) for row in found}
+            for row in rows:
+                trace_id = bytes(row["trace_id"])
+                if row["started_ns"] == firsts[trace_id] and trace_id not in seen:
+                    seen.add(trace_id)
+                    found.append(row)
+            if len(rows) < most:
+                break
+            after = rows[-1]["started_ns"], bytes(rows[-1]["trace_id"])
+        return found[:most]
+
+    def _starts(self, trace_ids: set[bytes]) -> dict[bytes, int]:
+        if not trace_ids:
+            return {}
+        places = ", ".join("?" for _ in trace_ids)
+        rows = self.connection.rows(
+            "SELECT trace_id, MIN(started_ns) AS first FROM traces "  # noqa: S608
+            f"WHERE trace_id IN ({places}) AND {self.where} GROUP BY trace_id",
+            [*trace_ids, *self.values],
+        )
+        return {bytes(row["trace_id"]): row["first"] for row in rows}
 
 
 def _whole(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -279,8 +317,9 @@ def list_logs(
         where.append("severity >= ?")
         values.append(severity)
     if q:
-        where.append("LOWER(body) LIKE ? ESCAPE '!'")
-        values.append(paging.like(q.lower()))
+        clause, patterns = paging.contains(connection.dialect, ("body",), q)
+        where.append(clause)
+        values += patterns
     position = paging.decode("logs", cursor, int, int)
     if position is not None:
         where.append("(time_ns < ? OR (time_ns = ? AND seq > ?))")
