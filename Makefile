@@ -37,10 +37,11 @@ generated: $(VENV)/.done
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python docs/schema.py --check
 
-bench: $(VENV)/.done ## measure the hot path beside its peers, and the cold start of `status`
+bench: $(VENV)/.done ## measure the hot path beside its peers, cold starts, and the server's ingest
 	@$(BIN)/python benchmarks/hot_path.py
 	@$(BIN)/python benchmarks/import_time.py
 	@$(BIN)/python benchmarks/status_cold.py
+	@$(BIN)/python benchmarks/ingest.py --quick
 
 stack: $(VENV)/.done ## start collector, Jaeger and Prometheus: Compose where there is an engine
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \

@@ -373,7 +373,9 @@ KINDS: Final[dict[str, Kind]] = {
         Kind(
             "agent", "invoke_agent {}", "invoke_agent", name_slot="agent", name_key=AGENT_NAME,
             id_field="agent_id", operation="invoke_agent", ids={"agent_id": "agent_id"},
-            fields={"model": REQUEST_MODEL, "attempt": AGENT_ATTEMPT},
+            fields={
+                "model": REQUEST_MODEL, "attempt": AGENT_ATTEMPT, "exit_code": AGENT_EXIT_CODE,
+            },
             active=AGENT_ACTIVE, ended=AGENT_ATTEMPTS, duration=AGENT_DURATION,
         ),
         Kind(
