@@ -197,7 +197,8 @@ class Breaker:
         Raises TypeError for an async generator: use `async with` inside it.
         """
         if inspect.isasyncgenfunction(function):
-            message = f"{function.__qualname__} is an async generator: use `async with` inside it"
+            name = getattr(function, "__qualname__", function)
+            message = f"{name} is an async generator: use `async with` inside it"
             raise TypeError(message)
         if inspect.iscoroutinefunction(function):
 

@@ -91,9 +91,7 @@ def test_the_tests_that_the_security_page_names_are_there() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page)
     missing = [
-        f"{path}::{name}"
-        for path, name in named
-        if f"def {name}(" not in (ROOT / path).read_text()
+        f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text()
     ]
 
     assert len(named) > 40

@@ -477,7 +477,7 @@ def test_an_unknown_setting_is_said_with_what_was_meant(tmp_path: Path) -> None:
         'otel-agents.toml: redcat: there is no such setting; did you mean "redact"?',
     )
     assert found.problems[2].startswith(
-        "otel-agents.toml: zzz: there is no such setting; known are budget, checkpoint, home,"
+        "otel-agents.toml: zzz: there is no such setting; known are budget, capture_stdout,"
     )
     assert found.problems[3:] == (
         'OTEL_AGENTS_SINK: there is no such variable; did you mean "OTEL_AGENTS_SINKS"?',
@@ -564,6 +564,7 @@ def test_every_variable_of_the_table_has_an_effect(tmp_path: Path) -> None:
         "home": "/h", "sinks": "console:", "store": "sqlite:///x", "redis_url": "redis://x",
         "server": "http://x", "semconv": "latest", "spool": "1", "token": "t",
         "ingest_token": "t", "viewer_token": "t", "capture": "span_only", "disabled": "true",
+        "jaeger": "http://x", "capture_stdout": "true",
     }  # fmt: skip
     written(tmp_path / "etc", "", "a.toml")
     values["file"] = "etc/a.toml"

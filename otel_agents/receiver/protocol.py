@@ -104,9 +104,9 @@ class ReceiverProtocol(HttpToolsProtocol):
         self.due = 0.0
         self.transport.abort()
 
-    def send_400_response(self, why: str) -> None:
+    def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request, or one beyond the limits, by a status message."""
-        del why
+        del msg
         self._answer(undecodable("The request is not valid HTTP, or its headers are too large."))
 
     def _answer(self, refusal: Refusal) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,11 +18,12 @@ from urllib.parse import quote, unquote, urlsplit
 from otel_agents.errors import SettingsError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
 Dialect = Literal["sqlite", "postgresql"]
 # A writer may hold the file for one commit of 64 MB; ten seconds is far more than that takes.
 _PATIENCE_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 1.0
 # One key for all of a store's writers: their commits stand in line, so that the numbers that
 # signals get are in the order of the commits and a reader's cursor misses none.
 _WRITER_LOCK: Final = 0x6F74656C
@@ -66,7 +68,7 @@ class Database:
         Raises UnavailableError, in one sentence, where there is no database to connect to.
         """
         found: Connection | None = getattr(self._local, "connection", None)
-        if found is None or found.broken or found.file != self._file():
+        if found is None or not found.answers() or found.file != self._file():
             found = self.connect()
             self._local.connection = found
             with self._lock:
@@ -178,6 +180,7 @@ class Connection:
         self.thread = threading.current_thread()
         self.broken = False
         self._writing = False
+        self._used = time.monotonic()
         self._may_be_durable = durable
         self._durable = durable
 
@@ -212,7 +215,7 @@ class Connection:
             self.raw.cursor().executemany(self._spelled(sql), parameters)
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[None]:
+    def writing(self, *, durable: bool = True) -> Generator[None]:
         """Hold the store's one writer's place for a transaction; roll back where it fails.
 
         One that is not `durable` can be lost by a power failure, as long as no later one that is
@@ -243,7 +246,7 @@ class Connection:
             self._writing = False
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> Generator[None]:
         """See one state of the store over several statements."""
         with self._watched():
             begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -261,8 +264,23 @@ class Connection:
             if not isinstance(error, sqlite3.OperationalError):
                 self.broken = True
 
+    def answers(self) -> bool:
+        """Say whether the connection can be used; one to a server is asked after a pause.
+
+        A server that was restarted meanwhile is not known to have gone until it is.
+        """
+        if self.broken or self.dialect == "sqlite" or self._writing:
+            return not self.broken
+        if time.monotonic() - self._used > _PAUSE_SECONDS:
+            try:
+                self.row("SELECT 1")
+            except UnavailableError:
+                self.broken = True
+        return not self.broken
+
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self) -> Generator[None]:
+        self._used = time.monotonic()
         try:
             yield
         except Exception as error:
@@ -294,7 +312,7 @@ def _of_the_database(error: Exception) -> bool:
         return False
     import psycopg
 
-    state = error.sqlstate or ""
+    state = str(error.sqlstate or "")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return not state.startswith("54")  # a limit of the program: a value that is too long
     return state in {"25006", "42501", "42P01"}  # read-only, no permission, no such table

@@ -17,7 +17,7 @@ from otel_agents.store.projection import first_seq, read
 from otel_agents.store.rows import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from otel_agents.state.report import RunReport
     from otel_agents.state.run import RunState
@@ -47,13 +47,13 @@ class Folds:
         self._lock = threading.RLock()
 
     @contextmanager
-    def run(self, run_id: str) -> Iterator[RunState]:
+    def run(self, run_id: str) -> Generator[RunState]:
         """Look at a run as far as it is stored; raises NotFoundError where there is none."""
         with self._lock:
             yield self._read(short(run_id))
 
     @contextmanager
-    def report(self, run_id: str) -> Iterator[tuple[RunState, RunReport]]:
+    def report(self, run_id: str) -> Generator[tuple[RunState, RunReport]]:
         """Look at a run, and at its reading as it stands now."""
         with self._lock:
             state = self._read(short(run_id))

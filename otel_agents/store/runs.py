@@ -299,7 +299,7 @@ def usage(
         f"FROM telemetry WHERE {' AND '.join(where)} GROUP BY {key}{provider} LIMIT 1000",
         values,
     )
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "key": rfc3339(int(row["key"]) * day)[:10] if by == "day" else row["key"],
             "provider": row.get("provider"),
@@ -314,7 +314,7 @@ def usage(
     if by == "day":
         items.sort(key=lambda item: str(item["key"]), reverse=True)
     else:
-        items.sort(key=lambda item: -int(item["usage"]["total_tokens"]))
+        items.sort(key=lambda item: -item["usage"]["total_tokens"])
     return {"items": items}
 
 

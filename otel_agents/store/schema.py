@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import UnavailableError
 from otel_agents.store.database import shown
@@ -99,12 +99,12 @@ def upgrade(database: Database, to: str = "head") -> None:
     if database.dialect == "sqlite":
         # pysqlite commits before DDL; a step is to be done wholly or not at all.
         @event.listens_for(engine, "connect")
-        def _no_commits(connection: object, _record: object) -> None:
-            connection.isolation_level = None  # type: ignore[attr-defined]
+        def _no_commits(connection: Any, _record: object) -> None:
+            connection.isolation_level = None
 
         @event.listens_for(engine, "begin")
-        def _begin(connection: object) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+        def _begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     config = scripts()
     try:

@@ -72,6 +72,8 @@ class Writer:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._oldest = 0.0
+        self._under_way = 0  # batches that are being committed, and since when they waited
+        self._begun = 0.0
         self._problem: str | None = None
         self._looked = 0.0
         self._free: int | None = None
@@ -165,6 +167,7 @@ class Writer:
                 taken = self._take()
             if taken:
                 self._commit(taken)
+                self._under_way = 0
             if self._dirty:
                 self._project()
             if self.indexing.behind:
@@ -205,6 +208,7 @@ class Writer:
             taken.append(self._waiting.popleft())
             weight += taken[-1][0].size
         self._bytes -= weight
+        self._under_way, self._begun = len(taken), self._oldest
         if self._waiting:
             self._oldest = time.monotonic()
         return taken
@@ -308,10 +312,11 @@ class Writer:
         return None
 
     def health(self) -> dict[str, object]:
-        """Return whether the store can be written, how much waits and for how long."""
+        """Return whether the store can be written, what is not committed yet and for how long."""
         with self._lock:
-            waiting, weight = len(self._waiting), self._bytes
-            behind = time.monotonic() - self._oldest if waiting else 0.0
+            waiting, weight = len(self._waiting) + self._under_way, self._bytes
+            oldest = self._begun if self._under_way else self._oldest
+            behind = time.monotonic() - oldest if waiting else 0.0
             unindexed = self.indexing.blocks
             unindexed_for = self.indexing.seconds
             short = self._short_of_disk()

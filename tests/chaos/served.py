@@ -144,6 +144,13 @@ class Served:
         except (OSError, http.client.HTTPException):
             return False
 
+    def waiting(self) -> int:
+        """Return how many requests are not committed yet, ready or not."""
+        _, body = self._ask("/readyz")
+        said = json.loads(body)
+        found: int = (said["data"] or said["error"]["details"])["waiting"]
+        return found
+
     def data(self, path: str, **query: Any) -> Any:
         """Return the data of an answer of the API."""
         status, body = self._ask(f"{path}?{urlencode(query)}" if query else path)

@@ -198,7 +198,7 @@ def test_templates_and_scripts_hold_nothing_inline() -> None:
 
 
 def test_tasks_that_are_only_told_of_are_no_rows() -> None:
-    """A task put into a queue in no time is left out; one that was worked on, or has rows, stays."""
+    """A task put into a queue in no time is left out; one that was worked on or has rows stays."""
     told = {"id": "t1", "parent_id": "p", "kind": "task", "duration_ms": 0.2}
     done = {"id": "t2", "parent_id": "p", "kind": "task", "duration_ms": 300.0}
     open_ = {"id": "t3", "parent_id": "p", "kind": "task", "duration_ms": None}

@@ -10,8 +10,11 @@ import pytest
 
 from otel_agents.server.serve import Addresses, Options, Server
 from otel_agents.store import open_store
+from tests.databases import postgresql
 
 from .kit import OPEN, TOKENS, fill
+
+__all__ = ["postgresql"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from otel_agents.settings import Settings
     from otel_agents.store import Store
+    from tests.databases import Cluster
 
 
 class Running(NamedTuple):
@@ -75,10 +79,23 @@ def serving(tmp_path: Path, stored: Path) -> Iterator[Serving]:
         running.server.stop()
 
 
-@pytest.fixture
-def open_server(serving: Serving) -> Running:
-    """Return a server without tokens whose store is filled."""
-    return serving(OPEN, full=True)
+@pytest.fixture(scope="session")
+def filled(postgresql: Cluster) -> str:
+    """Return the name of a filled database, to be copied."""
+    url = postgresql.make()
+    store = open_store(url)
+    fill(store)
+    store.close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_server(request: pytest.FixtureRequest, serving: Serving) -> Running:
+    """Return a server without tokens whose store is filled, on each database."""
+    if request.param == "sqlite":
+        return serving(OPEN, full=True)
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    return serving(OPEN, store=cluster.make(request.getfixturevalue("filled")))
 
 
 @pytest.fixture
