@@ -69,10 +69,14 @@ class Database:
         """
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None or not found.answers() or found.file != self._file():
-            found = self.connect()
+            before, found = found, self.connect()
             self._local.connection = found
             with self._lock:
-                self._open = {one for one in self._open if one.thread.is_alive()} | {found}
+                over = {one for one in self._open if not one.thread.is_alive()}
+                over |= {before} if before is not None else set()
+                self._open = (self._open - over) | {found}
+            for one in over:
+                one.close()
         return found
 
     @property

@@ -38,6 +38,11 @@ _DIRTY_RUN: Final = """
     VALUES (?, TRUE, 'running', ?, ?)
     ON CONFLICT (run_id) DO UPDATE SET dirty = TRUE
 """
+_ROUTE: Final = """
+    INSERT INTO routes (provider, model, last_used_ns) VALUES (?, ?, ?)
+    ON CONFLICT (provider, model) DO UPDATE SET last_used_ns = excluded.last_used_ns
+    WHERE excluded.last_used_ns > routes.last_used_ns
+"""
 _LOG: Final = """
     INSERT INTO logs (digest, time_ns, severity, severity_text, body, event_name, service,
         run_id, phase, agent_id, trace_id, span_id, attributes)
@@ -166,7 +171,20 @@ def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
     connection.many(_SIGNAL, rows)
     if touched:
         connection.many(_DIRTY_RUN, [(run_id, when, when) for run_id, when in touched.items()])
+    _routes(connection, signals)
     facts.write(connection, signals)
+
+
+def _routes(connection: Connection, signals: Sequence[Signal]) -> None:
+    """Write which models were used when; what is said of usage later does not undo it."""
+    found: dict[tuple[str, str], int] = {}
+    for signal in signals:
+        for use in signal.models:
+            if use.model:
+                route = short(use.provider), short(use.model)
+                found[route] = max(bounded(signal.time), found.get(route, 0))
+    if found:
+        connection.many(_ROUTE, [(*route, when) for route, when in sorted(found.items())])
 
 
 def _log(record: LogRecord) -> tuple[Any, ...]:

@@ -85,16 +85,10 @@ _TELEMETRY: Final = f"""
         workflow = excluded.workflow, phase = excluded.phase, agent_id = excluded.agent_id,
         agent = excluded.agent, time_ns = excluded.time_ns, {SPENT_SET}
 """  # noqa: S608
-_ROUTE: Final = """
-    INSERT INTO routes (provider, model, last_used_ns) VALUES (?, ?, ?)
-    ON CONFLICT (provider, model) DO UPDATE SET last_used_ns = excluded.last_used_ns
-    WHERE excluded.last_used_ns > routes.last_used_ns
-"""
 _STATEMENTS: Final = {
     "iterations": _ITERATION, "phases": _PHASE, "agents": _AGENT, "telemetry": _TELEMETRY,
-    "routes": _ROUTE,
 }  # fmt: skip
-# What tells the rows of a run apart. Routes are of no run, and stay.
+# What tells the rows of a run apart.
 _KEYS: Final = {
     "iterations": ("scope_id",), "phases": ("name",), "agents": ("agent_id",),
     "telemetry": ("scope_id", "provider", "model"),
@@ -246,7 +240,6 @@ def _rows(state: RunState, reading: RunReport, run_id: str) -> _Rows:
     for agent in reading.agents:
         row = _agent_row(state.scopes[agent.key], agent, run_id, reading.workflow)
         found["agents", (short(agent.id),)] = row
-    routes: dict[tuple[str, str], int] = {}
     for scope in state.scopes.values():
         for use in models_of(scope):
             ids = scope.ids
@@ -256,10 +249,6 @@ def _rows(state: RunState, reading: RunReport, run_id: str) -> _Rows:
                 short(ids.agent_id or ""), short(ids.agent or ""), scope.last,
                 *spent(use.usage, use.cost, use.unpriced),
             )  # fmt: skip
-            if use.model:
-                routes[names[1:]] = max(scope.last, routes.get(names[1:], 0))
-    for route, when in routes.items():
-        found["routes", route] = (*route, when)
     return found
 
 
