@@ -81,6 +81,8 @@ def command(*, failure: bool, model: str | None, pace: float | None, serve: bool
         "OTEL_AGENTS_HOME": str(workspace.path),
     }
     environment.setdefault("OTEL_SERVICE_NAME", "lighthouse")
+    # It says that observability is off, which it is not.
+    environment.setdefault("PYDANTIC_AI_NO_BANNER", "1")
     where = visible(str(workspace.path))
     left = f"\nThe signals are in {where}; the report is in {where}/demo."
     if os.environ.get(ENDPOINT):
