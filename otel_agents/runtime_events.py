@@ -1,4 +1,4 @@
-"""Runtime events: what went on in a layer of the program, and why, as one fact each (row E1).
+"""Runtime events: what went on in a layer of the program, and why, as one fact each.
 
 The instrumentation tells of fallbacks, retries, routes, tool loops and the edges of tasks, workers
 and breakers by itself; a program tells of its own with `tell`. Nothing here raises into the host.

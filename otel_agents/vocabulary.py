@@ -47,7 +47,7 @@ SAYS: Final[dict[str, dict[Outcome, str]]] = {
 ERROR_OUTCOMES: Final = frozenset({"failure", "error", "timeout"})
 
 
-# Row E1's words for runtime events, and the states of the workers, tasks and breakers they tell of.
+# The words of runtime events, and the states of the workers, tasks and breakers they tell of.
 LAYERS: Final = (
     "provider_runtime", "tool_runtime", "model_adapter", "execution", "dispatcher", "worker",
 )  # fmt: skip

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 4096  # batches
 MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
-# At "no space left" not even a deletion works (reliability.md, section 3), so writing ends before.
+# At "no space left" not even a deletion works in SQLite, so writing ends before.
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 _LOOK_SECONDS: Final = 1.0  # between two looks at the disk
 _TRY_AGAIN_SECONDS: Final = 1.0

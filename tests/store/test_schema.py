@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.databases import Cluster, Opener
 
 _DOCS = Path(__file__).parents[2] / "docs" / "schema.py"
-# Column: whether it may be null, and whether a default is made; product row E1 and interfaces.md.
+# Column: whether it may be null, and whether a default is made.
 _EVENTS = {
     "id": (False, True), "layer": (False, False), "operation": (False, False),
     "reason_code": (False, False), "entity_id": (False, False), "task_id": (True, False),
@@ -112,7 +112,7 @@ def test_the_statements_on_the_page_make_the_schema(tmp_path: Path) -> None:
 def test_the_tables_that_others_read(
     store: Store, table: str, expected: dict[str, tuple[bool, bool]]
 ) -> None:
-    """Columns, nullability, defaults and indexes of row E1."""
+    """Columns, nullability, defaults and indexes of the two tables that others read."""
     assert columns(store, table) == expected
     connection = store._database.here
     if connection.dialect == "sqlite":
