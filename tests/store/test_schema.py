@@ -205,6 +205,17 @@ def test_a_store_that_cannot_be_opened_says_so_in_one_sentence(url: str, why: st
     assert "\n" not in str(refused.value)
 
 
+def test_a_url_may_name_a_driver(tmp_path: Path, postgresql: Cluster) -> None:
+    """As SQLAlchemy's do; it is ours all the same."""
+    for url in (
+        f"sqlite+pysqlite:///{tmp_path}/x.db",
+        postgresql.make().replace(":", "+psycopg:", 1),
+    ):
+        store = open_store(url)
+        assert store.feed_bounds() == (0, 0)
+        store.close()
+
+
 @pytest.mark.parametrize("name", ["a b", "100%", "q?x", "h#x", "%41", "é", "a;b", "a&b=c"])
 def test_a_workspace_may_have_any_name(tmp_path: Path, name: str) -> None:
     """Its database is there, whatever its path means in a URL."""
