@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from otel_agents.boundary import boundary
 from otel_agents.errors import UnavailableError
 from otel_agents.store import schema
-from otel_agents.store.indexing import MOST_BEHIND, Indexing
+from otel_agents.store.indexing import BUSY_ROWS, IDLE_ROWS, MOST_BEHIND, Indexing
 from otel_agents.store.ingest import Ingest
 from otel_agents.store.projection import Projection
 
@@ -279,7 +279,7 @@ class Writer:
         if not idle and now - self._indexed < _INDEX_SECONDS:
             return
         try:
-            self.indexing.step(self._database.here)
+            self.indexing.step(self._database.here, IDLE_ROWS if idle else BUSY_ROWS)
         except Exception as error:  # noqa: BLE001 - the blocks are there; their rows follow later
             self._problem = f"The index of traces cannot be written: {error!r}."
             boundary.warn("otel-agents: %s", self._problem)
