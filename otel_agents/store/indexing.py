@@ -64,6 +64,8 @@ class Indexing:
         row = connection.row("SELECT COUNT(*) AS number FROM unindexed")
         self._count = row["number"] if row is not None else 0
         self._left = self._count > 0
+        # How old they are is known when they are read.
+        self._until = time.time_ns()
 
     def add(self, pending: list[Pending]) -> None:
         """Take note of blocks that were committed."""

@@ -19,7 +19,7 @@ from otel_agents.errors import UnavailableError
 from otel_agents.store import schema
 from otel_agents.store.indexing import BUSY_ROWS, IDLE_ROWS, MOST_BEHIND, Indexing
 from otel_agents.store.ingest import Ingest
-from otel_agents.store.projection import Projection
+from otel_agents.store.projection import RUNS_AT_ONCE, Projection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ _RETRY_AFTER: Final = 2
 _CLOSED: Final = "The store is being closed."
 # The index waits for a pause this long, or under load for this long since it was last added to.
 _IDLE_SECONDS: Final = 0.02
+_LEAST_BEHIND: Final = 0.001  # seconds: what is behind at all is not told as 0
 # After making rows of runs, so many times as long for other things.
 _REST: Final = 3.0
 _INDEX_SECONDS: Final = 0.25
@@ -86,6 +87,7 @@ class Writer:
         self.indexing.begin(database.here)
         self._indexed = 0.0
         self._project_from = 0.0
+        self._dirty_since = time.monotonic()
         self._keeps = False
         self._looked_around = time.monotonic()
         self.projection = Projection()
@@ -228,8 +230,8 @@ class Writer:
             except Exception as broken:  # noqa: BLE001 - a client that has gone, say
                 boundary.warn("otel-agents: an acknowledgement failed: %r", broken)
         if error is None:
-            if any(batch.signals for batch, _ in taken):
-                self._dirty = True
+            if any(batch.signals for batch, _ in taken) and not self._dirty:
+                self._dirty, self._dirty_since = True, time.monotonic()
             self._tell()
 
     def _try(self, batches: list[Batch]) -> BaseException | None:
@@ -261,7 +263,7 @@ class Writer:
         if began < self._project_from and not self._closing:
             return
         try:
-            self._dirty = bool(self.projection.run(self._database.here))
+            made = self.projection.run(self._database.here, RUNS_AT_ONCE)
         except Exception as error:  # noqa: BLE001 - the signals are there; the rows follow later
             self._problem = f"The rows of runs cannot be written: {error!r}."
             boundary.warn("otel-agents: %s", self._problem)
@@ -269,8 +271,10 @@ class Writer:
                 self._wake.wait(_TRY_AGAIN_SECONDS)
             return
         ended = time.monotonic()
+        self._dirty_since = began  # what came since may be without its rows
         self._project_from = ended + (ended - began) * _REST
-        if self._dirty:
+        self._dirty = made >= RUNS_AT_ONCE
+        if made:
             self._tell()
 
     def _index(self, *, idle: bool) -> None:
@@ -319,6 +323,10 @@ class Writer:
             behind = time.monotonic() - oldest if waiting else 0.0
             unindexed = self.indexing.blocks
             unindexed_for = self.indexing.seconds
+            if self._dirty and self._thread is not None:
+                behind = max(behind, time.monotonic() - self._dirty_since, _LEAST_BEHIND)
+            if self.indexing.behind:
+                behind = max(behind, _LEAST_BEHIND)
             short = self._short_of_disk()
         problem = short or self._problem
         return {
