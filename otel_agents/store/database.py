@@ -27,7 +27,6 @@ _PAUSE_SECONDS: Final = 1.0
 # One key for all of a store's writers: their commits stand in line, so that the numbers that
 # signals get are in the order of the commits and a reader's cursor misses none.
 _WRITER_LOCK: Final = 0x6F74656C
-_DRIVER: Final = re.compile(r"^(sqlite|postgres(?:ql)?)\+\w+:")
 _PLACE: Final = re.compile(r"\?")
 _SECRETS: Final = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=[?&]password=)[^&\s]*")
 
@@ -44,8 +43,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
-        # SQLAlchemy's URLs name a driver too; we have one for each.
-        url = self.url = _DRIVER.sub(r"\1:", url)
+        self.url = url
         self.durable = durable
         self.path: Path | None = None
         self.dialect: Dialect = "sqlite"

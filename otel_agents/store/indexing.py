@@ -25,13 +25,9 @@ if TYPE_CHECKING:
 
 # Rows that wait in memory, some 20 MB of them; the rest is read from its blocks again.
 _MOST_WAITING: Final = 60_000
-# Rows written in one transaction. Trace ids fall anywhere in the table, so that a step writes a
-# page for nearly every row: 3,000 at a time took 38 us a row where 15,000 took 6. A request that
-# comes meanwhile waits for it, some 100 ms; while requests keep coming the steps are smaller.
-IDLE_ROWS: Final = 20_000
-BUSY_ROWS: Final = 6_000
-_BLOCKS_AT_ONCE: Final = 2_000
-_READ_AT_ONCE: Final = 32
+# Rows written in one transaction: some 20 ms, which is what a request may have to wait for it.
+_AT_ONCE: Final = 3_000
+_BLOCKS_AT_ONCE: Final = 300
 # Blocks that may be behind before more is turned away; of 500 spans each they are 25 million.
 MOST_BEHIND: Final = 50_000
 
@@ -43,7 +39,6 @@ _ROW: Final = """
 _LEFT: Final = """
     SELECT unindexed.block_id, blocks.body, blocks.received_ns FROM unindexed
     JOIN blocks ON blocks.id = unindexed.block_id
-    WHERE unindexed.block_id > ?
     ORDER BY unindexed.block_id LIMIT ?
 """
 
@@ -64,8 +59,6 @@ class Indexing:
         row = connection.row("SELECT COUNT(*) AS number FROM unindexed")
         self._count = row["number"] if row is not None else 0
         self._left = self._count > 0
-        # How old they are is known when they are read.
-        self._until = time.time_ns()
 
     def add(self, pending: list[Pending]) -> None:
         """Take note of blocks that were committed."""
@@ -97,12 +90,12 @@ class Indexing:
         """How old what was indexed last had become; 0 where nothing waits."""
         return max(0, time.time_ns() - self._until) / 1e9 if self.behind else 0.0
 
-    def step(self, connection: Connection, most: int = IDLE_ROWS) -> None:
-        """Index some blocks, the oldest first, until so many rows are written."""
+    def step(self, connection: Connection) -> None:
+        """Index some blocks, the oldest first."""
         self._at_it = True
         try:
             with connection.writing(durable=False):
-                found = self._some(connection, most)
+                found = self._some(connection)
                 write(connection, _still(connection, found))
                 connection.many(
                     "DELETE FROM unindexed WHERE block_id = ?", [(number,) for number, _ in found]
@@ -118,25 +111,22 @@ class Indexing:
         self._left = False
         self._count = 0
 
-    def _some(self, connection: Connection, most: int) -> list[Pending]:
+    def _some(self, connection: Connection) -> list[Pending]:
         found: list[Pending] = []
         rows = 0
-        while self._waiting and rows < most:
+        while self._waiting and rows < _AT_ONCE:
             number, traces, self._until = self._waiting.popleft()
             found.append((number, traces))
             rows += len(traces)
         self._rows -= rows
         if found or not self._left:
             return found
-        while rows < most and len(found) < _BLOCKS_AT_ONCE:
-            after = found[-1][0] if found else 0
-            some = connection.rows(_LEFT, (after, _READ_AT_ONCE))
-            for row in some:
-                traces = blocks.summaries(bytes(row["body"]))
-                found.append((row["block_id"], traces))
-                self._until = row["received_ns"]
-                rows += len(traces)
-            if len(some) < _READ_AT_ONCE:
+        for row in connection.rows(_LEFT, (_BLOCKS_AT_ONCE,)):
+            traces = blocks.summaries(bytes(row["body"]))
+            found.append((row["block_id"], traces))
+            self._until = row["received_ns"]
+            rows += len(traces)
+            if rows >= _AT_ONCE:
                 break
         return found
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 # Folds kept for the runs that were heard of last; one of 10,000 signals weighs some 20 MB.
 _KEPT: Final = 64
-RUNS_AT_ONCE: Final = 200
 _AT_ONCE: Final = 5000  # signals read in one go
 
 _RUN: Final = f"""
@@ -118,7 +117,7 @@ class Projection:
     def __init__(self) -> None:
         self._folds: OrderedDict[str, _Fold] = OrderedDict()
 
-    def run(self, connection: Connection, most: int) -> int:
+    def run(self, connection: Connection, most: int = 200) -> int:
         """Make the rows of at most `most` dirty runs, in a transaction; return how many."""
         with connection.writing(durable=False):
             rows = connection.rows(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from otel_agents.boundary import boundary
 from otel_agents.errors import UnavailableError
 from otel_agents.store import schema
-from otel_agents.store.indexing import BUSY_ROWS, IDLE_ROWS, MOST_BEHIND, Indexing
+from otel_agents.store.indexing import MOST_BEHIND, Indexing
 from otel_agents.store.ingest import Ingest
-from otel_agents.store.projection import RUNS_AT_ONCE, Projection
+from otel_agents.store.projection import Projection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 4096  # batches
 MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
-# At "no space left" not even a deletion works in SQLite, so writing ends before.
+# At "no space left" not even a deletion works, so writing ends before.
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 _LOOK_SECONDS: Final = 1.0  # between two looks at the disk
 _TRY_AGAIN_SECONDS: Final = 1.0
@@ -40,7 +40,6 @@ _RETRY_AFTER: Final = 2
 _CLOSED: Final = "The store is being closed."
 # The index waits for a pause this long, or under load for this long since it was last added to.
 _IDLE_SECONDS: Final = 0.02
-_LEAST_BEHIND: Final = 0.001  # seconds: what is behind at all is not told as 0
 # After making rows of runs, so many times as long for other things.
 _REST: Final = 3.0
 _INDEX_SECONDS: Final = 0.25
@@ -87,7 +86,6 @@ class Writer:
         self.indexing.begin(database.here)
         self._indexed = 0.0
         self._project_from = 0.0
-        self._dirty_since = time.monotonic()
         self._keeps = False
         self._looked_around = time.monotonic()
         self.projection = Projection()
@@ -230,8 +228,8 @@ class Writer:
             except Exception as broken:  # noqa: BLE001 - a client that has gone, say
                 boundary.warn("otel-agents: an acknowledgement failed: %r", broken)
         if error is None:
-            if any(batch.signals for batch, _ in taken) and not self._dirty:
-                self._dirty, self._dirty_since = True, time.monotonic()
+            if any(batch.signals for batch, _ in taken):
+                self._dirty = True
             self._tell()
 
     def _try(self, batches: list[Batch]) -> BaseException | None:
@@ -263,7 +261,7 @@ class Writer:
         if began < self._project_from and not self._closing:
             return
         try:
-            made = self.projection.run(self._database.here, RUNS_AT_ONCE)
+            self._dirty = bool(self.projection.run(self._database.here))
         except Exception as error:  # noqa: BLE001 - the signals are there; the rows follow later
             self._problem = f"The rows of runs cannot be written: {error!r}."
             boundary.warn("otel-agents: %s", self._problem)
@@ -271,10 +269,8 @@ class Writer:
                 self._wake.wait(_TRY_AGAIN_SECONDS)
             return
         ended = time.monotonic()
-        self._dirty_since = began  # what came since may be without its rows
         self._project_from = ended + (ended - began) * _REST
-        self._dirty = made >= RUNS_AT_ONCE
-        if made:
+        if self._dirty:
             self._tell()
 
     def _index(self, *, idle: bool) -> None:
@@ -283,7 +279,7 @@ class Writer:
         if not idle and now - self._indexed < _INDEX_SECONDS:
             return
         try:
-            self.indexing.step(self._database.here, IDLE_ROWS if idle else BUSY_ROWS)
+            self.indexing.step(self._database.here)
         except Exception as error:  # noqa: BLE001 - the blocks are there; their rows follow later
             self._problem = f"The index of traces cannot be written: {error!r}."
             boundary.warn("otel-agents: %s", self._problem)
@@ -323,10 +319,6 @@ class Writer:
             behind = time.monotonic() - oldest if waiting else 0.0
             unindexed = self.indexing.blocks
             unindexed_for = self.indexing.seconds
-            if self._dirty and self._thread is not None:
-                behind = max(behind, time.monotonic() - self._dirty_since, _LEAST_BEHIND)
-            if self.indexing.behind:
-                behind = max(behind, _LEAST_BEHIND)
             short = self._short_of_disk()
         problem = short or self._problem
         return {

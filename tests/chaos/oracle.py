@@ -1,6 +1,6 @@
 """What a server has to hold after faults, read through its API.
 
-Its five properties: what was acknowledged is there, what is there was
+The five properties are those of reliability.md: what was acknowledged is there, what is there was
 sent, it is as it was sent, what is sent after the faults comes through, and there was enough of
 all that for the rest to mean something.
 """

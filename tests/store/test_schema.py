@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.databases import Cluster, Opener
 
 _DOCS = Path(__file__).parents[2] / "docs" / "schema.py"
-# Column: whether it may be null, and whether a default is made.
+# Column: whether it may be null, and whether a default is made; product row E1 and interfaces.md.
 _EVENTS = {
     "id": (False, True), "layer": (False, False), "operation": (False, False),
     "reason_code": (False, False), "entity_id": (False, False), "task_id": (True, False),
@@ -112,7 +112,7 @@ def test_the_statements_on_the_page_make_the_schema(tmp_path: Path) -> None:
 def test_the_tables_that_others_read(
     store: Store, table: str, expected: dict[str, tuple[bool, bool]]
 ) -> None:
-    """Columns, nullability, defaults and indexes of the two tables that others read."""
+    """Columns, nullability, defaults and indexes of row E1."""
     assert columns(store, table) == expected
     connection = store._database.here
     if connection.dialect == "sqlite":
@@ -203,17 +203,6 @@ def test_a_store_that_cannot_be_opened_says_so_in_one_sentence(url: str, why: st
         open_store(url)
     assert "cret" not in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-def test_a_url_may_name_a_driver(tmp_path: Path, postgresql: Cluster) -> None:
-    """As SQLAlchemy's do; it is ours all the same."""
-    for url in (
-        f"sqlite+pysqlite:///{tmp_path}/x.db",
-        postgresql.make().replace(":", "+psycopg:", 1),
-    ):
-        store = open_store(url)
-        assert store.feed_bounds() == (0, 0)
-        store.close()
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "q?x", "h#x", "%41", "é", "a;b", "a&b=c"])
