@@ -169,7 +169,10 @@ class Served:
 
     def caught_up(self) -> bool:
         """Say whether nothing waits to be written or indexed."""
-        found = self.data("/readyz")
+        status, body = self._ask("/readyz")
+        if status != 200:  # so far behind that it is not ready, for now
+            return False
+        found = json.loads(body)["data"]
         return bool(found["waiting"] == 0 and found["behind_seconds"] == 0)
 
     def _ask(self, path: str) -> tuple[int, bytes]:
