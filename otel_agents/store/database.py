@@ -59,6 +59,7 @@ class Database:
             raise SettingsError(message)
         self._local = threading.local()
         self._open: set[Connection] = set()
+        self._abandoned: list[Connection] = []
         self._lock = threading.Lock()
 
     @property
@@ -75,8 +76,13 @@ class Database:
                 over = {one for one in self._open if not one.thread.is_alive()}
                 over |= {before} if before is not None else set()
                 self._open = (self._open - over) | {found}
+            now = self._file()
             for one in over:
-                one.close()
+                if one.file == now:
+                    one.close()
+                else:
+                    # Closing it would remove the log of the file that took the place of its own.
+                    self._abandoned.append(one)
         return found
 
     @property
