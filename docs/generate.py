@@ -15,7 +15,8 @@ import click
 
 from otel_agents import settings, vocabulary
 from otel_agents.cli.main import COMMANDS, app
-from otel_agents.vocabulary import ATTRIBUTES, KINDS, LABELS, METRICS, OUTCOMES, PROFILES, SAYS
+from otel_agents.profiles import PROFILES
+from otel_agents.vocabulary import ATTRIBUTES, KINDS, LABELS, METRICS, OUTCOMES, SAYS
 
 if TYPE_CHECKING:
     from otel_agents.store import Store

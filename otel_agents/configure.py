@@ -18,7 +18,8 @@ from otel_agents.pipeline import Pipeline
 from otel_agents.runtime import Runtime
 from otel_agents.settings import workspace_of
 from otel_agents.sinks import make_sink
-from otel_agents.vocabulary import LOG_FILE, PROFILES
+from otel_agents.profiles import PROFILES
+from otel_agents.vocabulary import LOG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,12 +3,13 @@
     OtelAgentsError
     ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
     ├── InvalidInputError  a filter, cursor, address or option that cannot be (exit 2)
+    ├── EventError         an event of no known type, or with a wrong payload (exit 2)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
     ├── UnauthorizedError  the server asks for another token                 (exit 2)
     └── UnavailableError   a server, end point or extra that is not there    (exit 1)
 
 Inside a host program none of them is raised by telemetry: they reach the callers of the
-command line and of the few functions that say so.
+command line and of the few functions that say so, `emit_event` among them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,21 @@ class InvalidInputError(OtelAgentsError, ValueError):
     def __init__(self, message: str, *, parameter: str = "") -> None:
         super().__init__(message)
         self.parameter = parameter
+
+
+class EventError(OtelAgentsError, ValueError):
+    """An event that is none: the message names the type and the field, and says what it takes.
+
+    `type` is the type as it was given, `field` the field of the payload, "" for the type itself.
+    """
+
+    code = "invalid_input"
+    exit_code = 2
+
+    def __init__(self, message: str, *, type: str = "", field: str = "") -> None:  # noqa: A002
+        super().__init__(message)
+        self.type = type
+        self.field = field
 
 
 class NotFoundError(OtelAgentsError, LookupError):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.metrics import Metrics
 from otel_agents.version import __version__
-from otel_agents.vocabulary import NAMESPACE, PROFILES, SCHEMA_URL, Profile
+from otel_agents.profiles import PROFILES, Profile
+from otel_agents.vocabulary import NAMESPACE, SCHEMA_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

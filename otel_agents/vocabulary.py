@@ -54,6 +54,12 @@ LAYERS: Final = (
 OPERATIONS: Final = (
     "CALL", "FALLBACK", "RETRY", "TOOL_CALL", "TOOL_LOOP", "TASK", "HEARTBEAT", "BREAKER",
 )  # fmt: skip
+# The events that a program tells of by name, and what agents and budgets in them came to.
+EVENT_TYPES: Final = (
+    "task_queued", "agent_started", "agent_completed", "validation_complete", "hitl_escalated",
+    "budget_warning", "budget_exceeded",
+)  # fmt: skip
+CRITIC_DECISION: Final = "critic_decision"
 WORKER_STATES: Final = ("RUNNING", "IDLE", "DEGRADED", "STOPPED")
 TASK_STATES: Final = ("PENDING", "RUNNING", "IN_REVIEW", "DONE", "SKIPPED", "FAILED")
 BREAKER_STATES: Final = ("closed", "half_open", "open")
@@ -118,6 +124,15 @@ REASON_CODE: Final = _own("runtime.reason_code", str, "Why, as a code.")
 ENTITY_ID: Final = _own("runtime.entity.id", str, "What it was done to: model, tool, task, worker.")
 AGENT_EXIT_CODE: Final = _own("agent.exit_code", int, "The exit code of the agent's process.")
 LOG_FILE: Final = _own("agent.log_file", str, "The file that holds the agent's log lines.")
+EVENT_TYPE: Final = _own("event.type", str, "On signals: the domain event it was told as.")
+EVENT_PAYLOAD: Final = _own("event.payload", dict, "On signals: what the program said of it.")
+TASK_ESTIMATE: Final = _own("task.estimated_cost", float, "What the task is thought to cost, USD.")
+COST_REPORTED: Final = _own(
+    "cost.reported", float, "USD the program reports, where its usage says otherwise."
+)
+COST_DIFFERENCE: Final = _own(
+    "cost.difference", float, "USD reported by the program less those its usage comes to."
+)
 CHECKPOINT_ID: Final = _own("checkpoint.id", str, "The checkpoint taken before the scope began.")
 WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
 SIGNAL: Final = _own("signal", str, "On log records: the whole signal, as JSON.")
@@ -196,6 +211,9 @@ LABELS: Final[dict[str, str]] = {
     "sink": "Where a signal was to go.",
     "reason": "Why something was dropped.",
     "breaker": "The breaker's name.",
+    "budget": "What the budget is for: its scope or name.",
+    "unit": "What the budget is counted in: USD or token.",
+    "level": "How much of the budget is gone: warning or exceeded.",
     "worker_type": "The kind of worker.",
     "state": "The state of a task in its queue, or of a worker.",
 }
@@ -298,6 +316,18 @@ GATE_CHECKS: Final = _metric("gate.checks", "counter", "{check}", "gate result",
 VALIDATIONS: Final = _metric(
     "validations", "counter", "{validation}", "name result", "Validations made."
 )
+CRITIC_DECISIONS: Final = _metric(
+    "critic.decisions", "counter", "{decision}", "name result", "What critics decided."
+)
+BUDGET_LIMIT: Final = _metric("budget.limit", "gauge", "", "budget unit", "What may be spent.")
+BUDGET_USAGE: Final = _metric("budget.usage", "gauge", "", "budget unit", "What was spent.")
+BUDGET_UTILIZATION: Final = _metric(
+    "budget.utilization", "gauge", "", "budget unit", "The share of the budget that was spent."
+)
+BUDGET_EVENTS: Final = _metric(
+    "budget.events", "counter", "{event}", "budget unit level",
+    "Times a budget was nearly or wholly spent.",
+)  # fmt: skip
 DELIVERIES: Final = _metric("deliveries", "counter", "{delivery}", "result", "Deliveries made.")
 HITL_ESCALATIONS: Final = _metric(
     "hitl.escalations", "counter", "{escalation}", "workflow", "Times a human was asked."
@@ -312,8 +342,23 @@ TELEMETRY_DROPPED: Final = _metric(
     "telemetry.dropped", "counter", "{item}", "sink reason", "Signals lost, and failures of ours."
 )
 
+# The six KPIs, as `state.kpis` counts them in a process; they have no labels.
+KPI_METRICS: Final[dict[str, Metric]] = {
+    name: _metric(f"kpi.{name}", "gauge", unit, "", brief)
+    for name, unit, brief in (
+        ("agent_utilization", "", "The share of the time in which an agent was active."),
+        ("cost_per_feature", "{USD}", "Money spent for each feature that was completed."),
+        ("average_retry_count", "{retry}", "Attempts repeated for each task."),
+        ("critic_rejection_rate", "", "The share of the critics' decisions that reject."),
+        ("validation_pass_rate", "", "The share of the validations that passed."),
+        ("time_to_completion", "s", "From a task's queueing to its last successful end."),
+    )
+}
+
 METRICS: Final[dict[str, Metric]] = {
-    value.name: value for value in list(globals().values()) if isinstance(value, Metric)
+    value.name: value
+    for value in (*globals().values(), *KPI_METRICS.values())
+    if isinstance(value, Metric)
 }
 
 
@@ -418,69 +463,3 @@ KINDS: Final[dict[str, Kind]] = {
         ),
     )
 }  # fmt: skip
-
-
-class Profile(NamedTuple):
-    """One generation of the GenAI conventions' client metrics: name, unit and buckets."""
-
-    model_duration: Metric
-    first_chunk: Metric
-    token_usage: Metric | None
-    token_counters: dict[str, Metric]
-    workflow_duration: Metric
-    agent_duration: Metric | None
-    tool_duration: Metric | None
-
-
-_D: Final = (
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-)  # fmt: skip
-_T: Final = tuple(float(4**n) for n in range(14))
-_WORKFLOW: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
-_AGENT: Final = tuple(0.1 * 2**n for n in range(13))
-
-
-def _seconds(name: str, brief: str, buckets: tuple[float, ...]) -> Metric:
-    return Metric(f"gen_ai.{name}", "histogram", "s", (), brief, buckets)
-
-
-def _tokens(name: str) -> Metric:
-    return Metric(
-        f"gen_ai.client.inference.usage.{name}",
-        "counter",
-        "{token}",
-        (),
-        "Tokens, by the provider.",
-    )
-
-
-_WORKFLOW_DURATION: Final = _seconds("invoke_workflow.duration", "Workflow durations.", _WORKFLOW)
-
-# `compat` is what today's backends read (as opentelemetry-util-genai 1.3b0 emits it);
-# `latest` the GenAI conventions of October 2026, which replace the token histogram by counters.
-PROFILES: Final[dict[str, Profile]] = {
-    "compat": Profile(
-        _seconds("client.operation.duration", "Model call durations.", _D),
-        _seconds("client.operation.time_to_first_chunk", "Time to the first chunk.", _D),
-        Metric("gen_ai.client.token.usage", "histogram", "{token}", (), "Tokens a call.", _T),
-        {},
-        _WORKFLOW_DURATION,
-        None,
-        None,
-    ),
-    "latest": Profile(
-        _seconds("client.inference.duration", "Model call durations.", _D),
-        _seconds("client.inference.time_to_first_chunk", "Time to the first chunk.", _D),
-        None,
-        {
-            "input_tokens": _tokens("input_tokens"),
-            "output_tokens": _tokens("output_tokens"),
-            "cache_read_tokens": _tokens("cache_read.input_tokens"),
-            "cache_write_tokens": _tokens("cache_write.input_tokens"),
-            "reasoning_tokens": _tokens("reasoning.output_tokens"),
-        },
-        _WORKFLOW_DURATION,
-        _seconds("invoke_agent.duration", "Agent durations.", _AGENT),
-        _seconds("execute_tool.duration", "Tool durations.", _D),
-    ),
-}

@@ -17,9 +17,9 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 LEVELS: Final = (
     {"reasons"},
     {"version", "vocabulary", "errors", "environment_variables", "py"},
-    {"usage", "text", "values", "boundary", "workspace"},
+    {"usage", "text", "values", "boundary", "workspace", "profiles"},
     {"signals", "tally", "templates", "settings_file", "settings"},
-    {"failures", "context", "metrics", "pipeline", "spans", "details"},
+    {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types"},
     {"runtime", "state"},
     {"store"},
     {"measures", "telling", "runtime_events"},
