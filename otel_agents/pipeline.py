@@ -8,35 +8,58 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_agents.boundary import caught
+from otel_agents.boundary import boundary, caught
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_agents.signals import Signal
 
+    Dropped = Callable[[str, str, int], None]
+
 MAX_WAITING: Final = 20_000  # signals a sink may have waiting; some 20 MB
 _BATCH: Final = 1000
 # A thread that is woken for every signal costs a context switch each; waiting this long first
 # lets signals gather. It is what a killed process can lose.
 _LINGER_SECONDS: Final = 0.1
+_FIRST_RETRY: Final = 0.1
+_LAST_RETRY: Final = 5.0
+_QUIET_SECONDS: Final = 60.0
 
 _live: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
+class TryLaterError(Exception):
+    """Raised by a sink that could not write now: `signals` are those it has not written."""
+
+    def __init__(self, signals: Sequence[Signal], why: str = "") -> None:
+        super().__init__(why)
+        self.signals = list(signals)
+
+
 class Sink(Protocol):
-    """A place that signals go to. It is called from one thread only."""
+    """A place that signals go to. It is called from one thread at a time.
+
+    A sink may say how long signals are to gather before a write, as `linger` in seconds (0.1, and
+    0 for what people look at live), and have a method `tick()`, called every `every` seconds.
+    """
 
     name: str
 
     def write(self, signals: Sequence[Signal]) -> None:
-        """Write signals; raise if they could not be written, and they are counted as lost."""
+        """Write signals.
+
+        Raise `TryLaterError` to be called again later with those that are left, after a pause
+        that grows from 0.1 to 5 seconds; anything else, and the signals are counted as lost.
+        """
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -45,95 +68,214 @@ class Sink(Protocol):
 class _Lane:
     """One sink with its queue and its thread."""
 
-    def __init__(self, sink: Sink, dropped: Callable[[str, str, int], None]) -> None:
+    def __init__(self, sink: Sink, dropped: Dropped) -> None:
         self.sink = sink
         self._dropped = dropped
+        self._linger: float = getattr(sink, "linger", _LINGER_SECONDS)
+        self._every: float | None = getattr(sink, "every", None)
         self._reset()
 
     def _reset(self) -> None:
-        self.waiting: deque[Signal] = deque()
-        self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
+        # Signals, and events that are set when all before them was written.
+        self._waiting: deque[Any] = deque()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
         self._closing = False
+        self._pause = 0.0
+        self._due = time.monotonic() + (self._every or 0.0)
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        # Held while the sink is called: what waits can be drained by another thread too.
+        self._writing = threading.Lock()
+        self._lost = 0
+        self._said = -_QUIET_SECONDS
 
-    def put(self, signal: Signal) -> None:
-        if len(self.waiting) >= MAX_WAITING:
-            self._dropped(self.sink.name, "queue full", 1)
+    # ------------------------------------------------------------------ by the callers
+
+    def put(self, signal: Any) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._lose("queue full", 1)
             return
-        self.waiting.append(signal)
-        if self._idle.is_set():
-            self._idle.clear()
-        if not self._wake.is_set():
-            self._wake.set()
-        if self._thread is None:
+        self._waiting.append(signal)
+        if self._asleep:
+            self._asleep = False
+            self._wake.put(None)
+        elif self._thread is None:
             self._start()
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None and not self._closing:
-                thread = threading.Thread(
-                    target=self._work, name=f"otel-agents-{self.sink.name}", daemon=True
-                )
-                thread.start()
-                self._thread = thread
+    def flush(self, deadline: float) -> bool:
+        if self._thread is None and not self._waiting:
+            return True
+        written = threading.Event()
+        self._waiting.append(written)
+        self._start()
+        self._wake.put(None)
+        return written.wait(max(0.0, deadline - time.monotonic()))
 
-    def _work(self) -> None:
-        while not (self._closing and not self.waiting):
-            self._wake.wait()
-            self._wake.clear()
-            if not self._closing:
-                time.sleep(_LINGER_SECONDS)
+    def read(self) -> None:
+        """Write what waits in this thread, so that the sink knows of it."""
+        with self._writing:
             self._drain()
 
-    def _drain(self) -> None:
-        while self.waiting:
-            batch: list[Signal] = []
-            while self.waiting and len(batch) < _BATCH:
-                batch.append(self.waiting.popleft())
-            try:
-                self.sink.write(batch)
-            except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
-                self._dropped(self.sink.name, type(error).__name__, len(batch))
-                # In strict mode this raises, but the thread must live on.
-                with contextlib.suppress(Exception):
-                    caught(f"sink {self.sink.name}", error)
-        self._idle.set()
-        if self.waiting:
-            self._idle.clear()
-            self._wake.set()
-
-    def flush(self, deadline: float) -> bool:
-        while self.waiting or not self._idle.is_set():
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or self._thread is None:
-                return False
-            self._wake.set()
-            self._idle.wait(min(remaining, 0.1))
-        return True
+    def close_soon(self) -> None:
+        self._closing = True
+        self._wake.put(None)
 
     def close(self, deadline: float) -> None:
-        self._closing = True
-        self._wake.set()
-        if self._thread is not None:
+        self.close_soon()
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self.waiting:
-            self._dropped(self.sink.name, "closed", len(self.waiting))
-            self.waiting.clear()
-        self.sink.close()
+        elif self._waiting and self._writing.acquire(blocking=False):
+            try:
+                self._drain()
+            finally:
+                self._writing.release()
+        left = [one for one in self._waiting if not isinstance(one, threading.Event)]
+        if left:
+            self._lose("closed", len(left))
+            self._waiting.clear()
+        # A sink that hangs in a write keeps its thread, which ends with the process.
+        if self._writing.acquire(timeout=max(0.01, deadline - time.monotonic())):
+            try:
+                self.sink.close()
+            finally:
+                self._writing.release()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the waiting signals are the parent's to write."""
         self._reset()
 
+    # ------------------------------------------------------------------ the thread
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._closing:
+                thread = threading.Thread(
+                    target=self._work, name=f"otel-agents-{self.sink.name}", daemon=True
+                )
+                self._thread = thread
+                thread.start()
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._sleep()
+            if self._closing:
+                break
+            wait = self._pause or self._linger
+            if wait and self._waiting:
+                self._rest(wait)
+            with self._writing:
+                self._drain()
+            self._tick()
+        with self._writing:
+            self._drain()
+
+    def _sleep(self) -> None:
+        """Wait until there is something to do."""
+        # Said before looking: a signal that comes in between is seen, or wakes us.
+        self._asleep = True
+        if not self._waiting and not self._closing:
+            timeout = None if self._every is None else max(0.0, self._due - time.monotonic())
+            with contextlib.suppress(Empty):
+                self._wake.get(timeout=timeout)
+        self._asleep = False
+
+    def _rest(self, seconds: float) -> None:
+        """Wait a while, unless someone is waiting for what is waiting here."""
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=seconds)
+
+    def _tick(self) -> None:
+        if self._every is None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._every
+        tick: Callable[[], None] = self.sink.tick  # type: ignore[attr-defined]
+        try:
+            with self._writing:
+                tick()
+        except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
+            self._failed(error)
+
+    def _drain(self) -> None:
+        while self._waiting:
+            batch: list[Any] = []
+            written: threading.Event | None = None
+            while self._waiting and len(batch) < _BATCH:
+                one = self._waiting.popleft()
+                if isinstance(one, threading.Event):
+                    written = one
+                    break
+                batch.append(one)
+            if batch and not self._write(batch):
+                if written is not None:
+                    self._waiting.appendleft(written)
+                self._waiting.extendleft(reversed(batch))
+                return
+            if written is not None:
+                written.set()
+
+    def _write(self, batch: list[Any]) -> bool:
+        """Write a batch; return False, with those in it that are left, to try again later."""
+        try:
+            self.sink.write(batch)
+        except TryLaterError as later:
+            batch[:] = later.signals
+            grown = min(self._pause * 2, _LAST_RETRY) if self._pause else _FIRST_RETRY
+            self._pause = grown * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all try at once
+            self._say("otel-agents: %s cannot be written and is tried again: %s", later)
+            return False
+        except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
+            self._lose(type(error).__name__, len(batch))
+            self._failed(error)
+        self._pause = 0.0
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        # In strict mode this raises, but the thread must live on.
+        with contextlib.suppress(Exception):
+            caught(f"sink {self.sink.name}", error)
+
+    def _lose(self, reason: str, count: int) -> None:
+        self._dropped(self.sink.name, reason, count)
+        self._lost += count
+        if self._say("otel-agents: %s lost %d signals: " + reason, self._lost):
+            self._lost = 0
+
+    def _say(self, message: str, what: object) -> bool:
+        now = time.monotonic()
+        if now - self._said < _QUIET_SECONDS:
+            return False
+        self._said = now
+        boundary.warn(message, self.sink.name, what)
+        return True
+
+
+class _Jobs:
+    """What is left to be done outside the caller's thread, as a sink of callables."""
+
+    name = "events"
+    linger = 0.0
+
+    def write(self, jobs: Sequence[Any]) -> None:
+        for job in jobs:
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - one job must not cost the others
+                with contextlib.suppress(Exception):
+                    caught("event", error)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 class Pipeline:
     """Takes signals from any thread and brings them to every sink."""
 
-    def __init__(self, sinks: Sequence[Sink], dropped: Callable[[str, str, int], None]) -> None:
+    def __init__(self, sinks: Sequence[Sink], dropped: Dropped) -> None:
+        self._dropped = dropped
+        self._jobs = _Lane(_Jobs(), dropped)
         self._lanes = [_Lane(sink, dropped) for sink in sinks]
+        self._changing = threading.Lock()
         self._closed = False
         _live.add(self)
 
@@ -148,24 +290,60 @@ class Pipeline:
             for lane in self._lanes:
                 lane.put(signal)
 
+    def later(self, job: Callable[[], None]) -> None:
+        """Have something done soon, in the order it was asked for, by a thread of ours."""
+        if not self._closed:
+            self._jobs.put(job)
+
+    def catch_up(self) -> None:
+        """Do in this thread what was left for later."""
+        self._jobs.read()
+
+    def add(self, sink: Sink) -> None:
+        """Bring all that is emitted from now on to one more sink."""
+        with self._changing:
+            # The list is never changed: a thread may be going through it.
+            self._lanes = [*self._lanes, _Lane(sink, self._dropped)]
+
+    def remove(self, sink: Sink, seconds: float = 1.0) -> None:
+        """Write what waits for a sink, and close it; nothing where it is not there."""
+        deadline = time.monotonic() + seconds
+        with self._changing:
+            found = [lane for lane in self._lanes if lane.sink is sink]
+            self._lanes = [lane for lane in self._lanes if lane.sink is not sink]
+        for lane in found:
+            lane.close(deadline)
+
+    def read(self, sink: Sink) -> None:
+        """Bring a sink all that was emitted so far, in this thread; for a fold that is asked."""
+        self.catch_up()
+        for lane in self._lanes:
+            if lane.sink is sink:
+                lane.read()
+
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until all that was emitted is written; False if that took too long."""
         deadline = time.monotonic() + seconds
+        done = self._jobs.flush(deadline)
         flushed = [lane.flush(deadline) for lane in self._lanes]
-        return all(flushed)
+        return done and all(flushed)
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting and close the sinks."""
         if self._closed:
             return
-        self._closed = True
         deadline = time.monotonic() + seconds
+        self._jobs.close(deadline)
+        self._closed = True
+        for lane in self._lanes:
+            lane.close_soon()
         for lane in self._lanes:
             lane.close(deadline)
 
     def after_fork(self) -> None:
         """Begin anew in a forked child."""
-        for lane in self._lanes:
+        self._changing = threading.Lock()
+        for lane in (self._jobs, *self._lanes):
             lane.after_fork()
 
 

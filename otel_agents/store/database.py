@@ -6,6 +6,7 @@ the thread that asks for it, so that readers never wait for the writer's.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
@@ -168,6 +169,50 @@ class Database:
         self._local = threading.local()
 
 
+class _Gate:
+    """Keeps a fork from coming in the middle of a transaction.
+
+    SQLite notes a process's locks in its memory. A child that inherits the note of a lock that its
+    parent held just then finds the database locked for good.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._forking = False
+
+    @contextmanager
+    def through(self) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking, _FORK_SECONDS)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def shut(self) -> None:
+        with self._changed:
+            self._forking = True
+            self._changed.wait_for(lambda: not self._inside, _FORK_SECONDS)
+
+    def open(self) -> None:
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
+
+_FORK_SECONDS: Final = 1.0  # the longest that a fork waits for a transaction to end
+_gate: Final = _Gate()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_gate.shut, after_in_parent=_gate.open, after_in_child=_gate.renew)
+
+
 class Connection:
     """One connection; rows are dicts. It is used by one thread at a time.
 
@@ -234,6 +279,11 @@ class Connection:
         if self._writing:
             yield
             return
+        with _gate.through(), self._transaction(durable=durable):
+            yield
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Generator[None]:
         with self._watched():
             if self.dialect == "sqlite" and durable != self._durable:
                 level = "FULL" if durable and self._may_be_durable else "NORMAL"
