@@ -25,6 +25,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, cast
 
 from otel_agents import runtime
+from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.context import current_ids
 from otel_agents.failures import error_type_of, outcome_of
@@ -65,7 +66,7 @@ class BreakerOpen(RuntimeError):  # noqa: N818 - the public name
     """A breaker refused a call; the caller who put the breaker there asked for it."""
 
 
-class Breaker:
+class Breaker(AsyncWith):
     """A circuit breaker, to be shared by all threads and tasks that make the calls.
 
     Args:
@@ -177,19 +178,6 @@ class Breaker:
             mine = entered[-1][1]
             _entered.set(entered[:-1])
         self._judge(mine, error)
-
-    async def __aenter__(self) -> Self:
-        """Let the block in, or raise BreakerOpen."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take how the block ended; the exception goes on as it was."""
-        self.__exit__(kind, error, traceback)
 
     def __call__(self, function: _F) -> _F:
         """Decorate a function, coroutine function or generator; refused, it raises BreakerOpen.

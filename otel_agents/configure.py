@@ -7,18 +7,20 @@ OpenTelemetry providers by then, and switching the instrumentation on costs next
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents import agent_logs, heartbeat, runtime, values
 from otel_agents.boundary import boundary, caught
+from otel_agents.kpi_sink import kpis_of
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
+from otel_agents.profiles import PROFILES
 from otel_agents.runtime import Runtime
 from otel_agents.settings import workspace_of
 from otel_agents.sinks import make_sink
-from otel_agents.profiles import PROFILES
 from otel_agents.vocabulary import LOG_FILE
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from otel_agents.pipeline import Sink
     from otel_agents.settings import Settings
+    from otel_agents.workspace import Workspace
 
 _NO_PROVIDER: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
 
@@ -66,16 +69,20 @@ def build(settings: Settings | None = None) -> Runtime:
     except ValueError as error:
         boundary.warn("otel-agents: %s", error)
         prices = Prices()
-    return Runtime(
+    made = Runtime(
         metrics=metrics,
-        pipeline=pipeline if pipeline.sinks else None,
+        pipeline=pipeline,
         prices=prices,
         profile=PROFILES[settings.semconv],
         capture=settings.capture in {"span_only", "span_and_event"},
         capture_events=settings.capture in {"event_only", "span_and_event"},
         attach_processor=attach_processors,
         log_file=None if home is None else _log_file,
+        event_sinks=functools.partial(_event_sinks, settings, home),
     )
+    if pipeline.sinks:
+        kpis_of(made)
+    return made
 
 
 def _log_file(agent_id: str) -> dict[str, str]:
@@ -100,8 +107,29 @@ def _sinks(settings: Settings) -> list[Sink]:
             urls += ["jsonl:", settings.store or "sqlite:"]
         elif settings.store is not None:
             urls.append(settings.store)
+        if settings.redis_url is not None:
+            urls.append(settings.redis_url)
         if _logs_are_exported():
             urls.append("otlp:")
+    return _made(urls, home)
+
+
+def _event_sinks(settings: Settings, home: Workspace | None) -> list[Sink]:
+    """Return the sinks that the first event of a program opens (row D2).
+
+    The event file is always written, unless the settings name another place for it or no sink at
+    all; the console where they name none.
+    """
+    named = settings.sinks
+    urls = []
+    if named is None:
+        urls.append("console:events")
+    if named is None or (named and not any(url.startswith("events:") for url in named)):
+        urls.append("events:")
+    return _made(urls, home)
+
+
+def _made(urls: list[str], home: Workspace | None) -> list[Sink]:
     found = []
     for url in urls:
         try:
@@ -173,8 +201,8 @@ def flush(seconds: float = 5.0) -> None:
     from opentelemetry import _logs, metrics, trace
 
     current = runtime.peek()
-    if current is not None and current.pipeline is not None:
-        current.pipeline.flush(seconds)
+    if current is not None:
+        current.require_pipeline().flush(seconds)
     for provider in (
         trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider(),
     ):  # fmt: skip

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
+from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.signals import STAMPED, Ids
 
@@ -147,7 +148,7 @@ def inject(carrier: MutableMapping[str, str]) -> None:
         caught("inject", error)
 
 
-class Extracted:
+class Extracted(AsyncWith):
     """A carrier's trace and ids, made current by `with`; `context` holds them for other uses."""
 
     def __init__(self, context: Context) -> None:
@@ -165,14 +166,6 @@ class Extracted:
         if self._previous is not None:
             otel_context.attach(self._previous)
             self._previous = None
-
-    async def __aenter__(self) -> Self:
-        """Make the carried context current."""
-        return self.__enter__()
-
-    async def __aexit__(self, *_: object) -> None:
-        """Make the context before it current again."""
-        self.__exit__()
 
 
 def extract(carrier: Mapping[str, str]) -> Extracted:

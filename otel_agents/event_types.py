@@ -122,8 +122,8 @@ _CHOICES: Final = {
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event as its readers see it.
 
-    `id` is the signal's, so that a repeat counts once; `time` is seconds since the epoch. The
-    payload is the schema's of its type, with whatever else the program gave; in an event that was
+    `id` is the signal's, so that a repeat counts once; `time` is seconds since the epoch;
+    `agent_id` is the attempt it is of, where it is known. The payload is the schema's of its type, with whatever else the program gave; in an event that was
     read from a scope a task, cost or model that nobody named is None.
     """
 
@@ -132,6 +132,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     run_id: str | None
     payload: dict[str, Any]
+    agent_id: str | None = None
 
     def line(self) -> dict[str, Any]:
         """Return the event as the event file and `format=events` have it (row D2)."""
@@ -190,8 +191,8 @@ def event_of(signal: Signal) -> Event | None:
     given = signal.attributes.get(EVENT_TYPE.key)
     if given is not None:
         payload = signal.attributes.get(EVENT_PAYLOAD.key)
-        if not isinstance(given, str) or not isinstance(payload, dict):
-            return None
+        if given not in ALL_TYPES or not isinstance(payload, dict):
+            return None  # nothing, or a start that the program has told of in its own words
         return _event(signal, given, payload)
     reader = _READERS.get((signal.kind, signal.edge))
     return None if reader is None else reader(signal)
@@ -199,7 +200,12 @@ def event_of(signal: Signal) -> Event | None:
 
 def _event(signal: Signal, type_: str, payload: dict[str, Any]) -> Event:
     return Event(
-        id=signal.id, type=type_, time=signal.time / 1e9, run_id=signal.ids.run_id, payload=payload
+        id=signal.id,
+        type=type_,
+        time=signal.time / 1e9,
+        run_id=signal.ids.run_id,
+        payload=payload,
+        agent_id=signal.ids.agent_id,
     )
 
 

@@ -65,8 +65,8 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self.seams.restore()
         self.seams = Seams()
         before = runtime.put(None)
-        if before is not None and before.pipeline is not None:
-            before.pipeline.close()
+        if before is not None:
+            before.close()
 
     def _part(self, name: str, act: Callable[[], None]) -> None:
         """Switch one part on; if it cannot be, say so once and go on with the others."""

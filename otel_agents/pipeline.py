@@ -30,6 +30,9 @@ _BATCH: Final = 1000
 # A thread that is woken for every signal costs a context switch each; waiting this long first
 # lets signals gather. It is what a killed process can lose.
 _LINGER_SECONDS: Final = 0.1
+# How long a caller may be kept for what it left to be done: a burst of some 1,000 events.
+_CATCH_UP_SECONDS: Final = 0.05
+_READ_SECONDS: Final = 2.0
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
 _QUIET_SECONDS: Final = 60.0
@@ -49,7 +52,8 @@ class Sink(Protocol):
     """A place that signals go to. It is called from one thread at a time.
 
     A sink may say how long signals are to gather before a write, as `linger` in seconds (0.1, and
-    0 for what people look at live), and have a method `tick()`, called every `every` seconds.
+    0 for what people look at live), how many a write takes at the most, as `batch` (1,000), and
+    have a method `tick()`, called every `every` seconds.
     """
 
     name: str
@@ -73,6 +77,7 @@ class _Lane:
         self._dropped = dropped
         self._linger: float = getattr(sink, "linger", _LINGER_SECONDS)
         self._every: float | None = getattr(sink, "every", None)
+        self._batch: int = getattr(sink, "batch", _BATCH)
         self._reset()
 
     def _reset(self) -> None:
@@ -112,10 +117,16 @@ class _Lane:
         self._wake.put(None)
         return written.wait(max(0.0, deadline - time.monotonic()))
 
-    def read(self) -> None:
-        """Write what waits in this thread, so that the sink knows of it."""
-        with self._writing:
-            self._drain()
+    def read(self, seconds: float = -1) -> None:
+        """Write what waits in this thread, so that the sink knows of it; by a time, if given."""
+        if not self._waiting and not self._writing.locked():
+            return
+        deadline = None if seconds < 0 else time.monotonic() + seconds
+        if self._writing.acquire(timeout=seconds):
+            try:
+                self._drain(deadline)
+            finally:
+                self._writing.release()
 
     def close_soon(self) -> None:
         self._closing = True
@@ -196,11 +207,11 @@ class _Lane:
         except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
             self._failed(error)
 
-    def _drain(self) -> None:
-        while self._waiting:
+    def _drain(self, deadline: float | None = None) -> None:
+        while self._waiting and (deadline is None or time.monotonic() < deadline):
             batch: list[Any] = []
             written: threading.Event | None = None
-            while self._waiting and len(batch) < _BATCH:
+            while self._waiting and len(batch) < self._batch:
                 one = self._waiting.popleft()
                 if isinstance(one, threading.Event):
                     written = one
@@ -255,6 +266,7 @@ class _Jobs:
 
     name = "events"
     linger = 0.0
+    batch = 16  # another thread may be waiting to go on with them itself
 
     def write(self, jobs: Sequence[Any]) -> None:
         for job in jobs:
@@ -277,6 +289,7 @@ class Pipeline:
         self._lanes = [_Lane(sink, dropped) for sink in sinks]
         self._changing = threading.Lock()
         self._closed = False
+        self.active = bool(sinks)
         _live.add(self)
 
     @property
@@ -295,15 +308,16 @@ class Pipeline:
         if not self._closed:
             self._jobs.put(job)
 
-    def catch_up(self) -> None:
-        """Do in this thread what was left for later."""
-        self._jobs.read()
+    def catch_up(self, seconds: float = _CATCH_UP_SECONDS) -> None:
+        """Do in this thread what was left for later, for so long at the most."""
+        self._jobs.read(seconds)
 
     def add(self, sink: Sink) -> None:
         """Bring all that is emitted from now on to one more sink."""
         with self._changing:
             # The list is never changed: a thread may be going through it.
             self._lanes = [*self._lanes, _Lane(sink, self._dropped)]
+            self.active = True
 
     def remove(self, sink: Sink, seconds: float = 1.0) -> None:
         """Write what waits for a sink, and close it; nothing where it is not there."""
@@ -311,15 +325,16 @@ class Pipeline:
         with self._changing:
             found = [lane for lane in self._lanes if lane.sink is sink]
             self._lanes = [lane for lane in self._lanes if lane.sink is not sink]
+            self.active = bool(self._lanes)
         for lane in found:
             lane.close(deadline)
 
     def read(self, sink: Sink) -> None:
         """Bring a sink all that was emitted so far, in this thread; for a fold that is asked."""
-        self.catch_up()
+        self.catch_up(_READ_SECONDS)
         for lane in self._lanes:
             if lane.sink is sink:
-                lane.read()
+                lane.read(_READ_SECONDS)
 
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until all that was emitted is written; False if that took too long."""

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.metrics import Metrics
-from otel_agents.version import __version__
+from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES, Profile
+from otel_agents.version import __version__
 from otel_agents.vocabulary import NAMESPACE, SCHEMA_URL
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from otel_agents.pipeline import Pipeline
+    from otel_agents.pipeline import Sink
     from otel_agents.signals import Signal
     from otel_agents.usage import Prices
 
@@ -27,8 +29,8 @@ class Runtime:
     """One configuration at work.
 
     `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
-    every scope into a no-op. `log_file` returns what to say of an agent's log
-    file.
+    every scope into a no-op. `log_file` returns what to say of an agent's log file, `event_sinks`
+    makes the sinks that the first event of the program's own opens.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part
@@ -44,10 +46,11 @@ class Runtime:
         disabled: bool = False,
         attach_processor: Callable[[Any], None] | None = None,
         log_file: Callable[[str], dict[str, str]] | None = None,
+        event_sinks: Callable[[], list[Sink]] | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self.metrics = metrics or Metrics()
-        self.pipeline = pipeline
+        self._pipeline = pipeline
         self.prices = prices
         self.profile = profile
         self.capture = capture
@@ -55,8 +58,46 @@ class Runtime:
         self.disabled = disabled
         self.log_file = log_file
         self._attach_processor = attach_processor
+        self._event_sinks = event_sinks
+        self._opened = False
+        self.lock = threading.RLock()
+        # What the parts above keep for this runtime: the KPIs' fold, and what events told before.
+        self.kpis: Any = None
+        self.told: Any = None
         self._tracer: Tracer | None = None
         self._seen_provider: Any = None
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The way out for signals; None where nobody takes any, so that none are made."""
+        pipeline = self._pipeline
+        return pipeline if pipeline is not None and pipeline.active else None
+
+    def require_pipeline(self) -> Pipeline:
+        """Return the way out for signals, whether anybody takes any yet or not."""
+        with self.lock:
+            if self._pipeline is None:
+                self._pipeline = Pipeline([], self.metrics.dropped)
+                atexit.register(self._pipeline.close)
+            return self._pipeline
+
+    def open_events(self) -> Pipeline:
+        """Return the way out, where the sinks that a program's first event opens are added."""
+        pipeline = self._pipeline
+        if pipeline is not None and self._opened:
+            return pipeline
+        with self.lock:
+            pipeline = self.require_pipeline()
+            if not self._opened:
+                for sink in self._event_sinks() if self._event_sinks is not None else ():
+                    pipeline.add(sink)
+                self._opened = True
+        return pipeline
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Write what waits, and close the sinks."""
+        if self._pipeline is not None:
+            self._pipeline.close(seconds)
 
     @property
     def tracer(self) -> Tracer:
@@ -80,8 +121,9 @@ class Runtime:
 
     def emit(self, signal: Signal) -> None:
         """Send a signal on its way."""
-        if self.pipeline is not None:
-            self.pipeline.emit(signal)
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.emit(signal)
 
 
 class _Holder:

@@ -121,7 +121,8 @@ def emit_fact(
     `when` is nanoseconds since the epoch, by default now. It can raise; the callers bound it.
     """
     rt = runtime.get()
-    if rt.disabled or rt.pipeline is None:
+    pipeline = None if rt.disabled else rt.pipeline
+    if pipeline is None:
         return
     if place is not None:
         ids, span, parent = place.frame.ids, place.span.get_span_context(), place.scope_id
@@ -130,7 +131,7 @@ def emit_fact(
         ids = Ids() if frame is None else frame.ids
         parent = "" if frame is None or frame.scope is None else frame.scope.scope_id
         span = get_current_span().get_span_context()
-    rt.pipeline.emit(
+    pipeline.emit(
         Signal(
             id=signal_id(),
             kind=kind,

@@ -23,6 +23,8 @@ from opentelemetry.trace import (
 )
 
 from otel_agents import runtime
+from otel_agents.announced import call_of
+from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, enter, leave
 from otel_agents.errors import SettingsError
@@ -41,6 +43,8 @@ from otel_agents.vocabulary import (
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
+    EVENT_PAYLOAD,
+    EVENT_TYPE,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_agents.pipeline import Pipeline
     from otel_agents.signals import Edge
     from otel_agents.tally import Model
     from otel_agents.telling import Pending
@@ -78,7 +83,7 @@ _NOWHERE: Final = Context()
 _OVER: Final = Frame(Ids(), {}, Counts())
 
 
-class Scope:
+class Scope(AsyncWith):
     """One piece of work of a kind. Make it with `run`, `phase` and so on, not by itself.
 
     `id` is the scope's own id where its kind has one (run, agent attempt, task, worker); one is
@@ -90,7 +95,7 @@ class Scope:
     __slots__ = (
         "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known",
         "_late", "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
-        "context", "frame", "id", "kind", "name", "own", "parent", "question",
+        "awaited", "context", "dated", "event", "frame", "id", "kind", "name", "own", "parent", "question",
         "scope_id", "span", "total",
     )  # fmt: skip
 
@@ -123,6 +128,12 @@ class Scope:
         self._active_key: tuple[Any, ...] = ()
         self._told = 0.0
         self.question: Pending | None = None
+        # When it happens, where that is told later (epoch nanoseconds); and the edge whose signal
+        # is an event of the program's own, its type and payload.
+        self.dated: int | None = None
+        self.event: tuple[Edge, str, dict[str, Any]] | None = None
+        # What was told inside and is not dealt with yet has to be, before the end.
+        self.awaited: Pipeline | None = None
         self.id = ""
         self.scope_id = ""
         self.span: Span = INVALID_SPAN
@@ -157,19 +168,6 @@ class Scope:
         self.detach()
         self.end(error)
 
-    async def __aenter__(self) -> Self:
-        """Open the scope and make it the current one."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the scope; the exception goes on as it was."""
-        self.__exit__(kind, error, traceback)
-
     def __call__(self, function: _F) -> _F:
         """Decorate a function, coroutine function, generator or async generator."""
         from otel_agents.drive import decorate
@@ -184,8 +182,12 @@ class Scope:
             if self._started:
                 self._reset()
             rt = runtime.get()
-            if not rt.disabled:
-                self._start_in(rt, otel_context.get_current() if context is None else context)
+            if rt.disabled:
+                return
+            context = otel_context.get_current() if context is None else context
+            if self.kind.name == "agent" and (call := call_of(self.name, context)) is not None:
+                self.kind, context = call
+            self._start_in(rt, context)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} start", error)
 
@@ -217,8 +219,9 @@ class Scope:
         self.context = context
         self._rt = rt
         self._pid = os.getpid()
-        self._start = time.time_ns()
-        self._started = time.perf_counter_ns()
+        now = time.time_ns()
+        self._start = self.dated or now
+        self._started = time.perf_counter_ns() - (now - self._start)
         self._told = time.monotonic()
         span_name = kind.span.replace("{}", self.name) if self.name else kind.unnamed
         self.span = rt.tracer.start_span(
@@ -302,6 +305,8 @@ class Scope:
         # A bare fork copies the open scopes; they are the parent's to end.
         if self._rt is None or self._ended or self._pid != os.getpid():
             return
+        if self.awaited is not None:
+            self.awaited.catch_up()
         self._ended = True
         try:
             self._end_in(self._rt, error)
@@ -316,7 +321,8 @@ class Scope:
         outcome = outcome_of(error)
         if outcome == "success" and self._outcome is not None:
             outcome = self._outcome
-        seconds = (time.perf_counter_ns() - self._started) / 1e9
+        taken = time.perf_counter_ns() - self._started
+        seconds = (taken if self.dated is None else max(0, self.dated - self._start)) / 1e9
         end = self._start + int(seconds * 1e9)
         failure = None
         attributes = self._late
@@ -374,8 +380,12 @@ class Scope:
         measure_conventions(self, rt, seconds, failure)
 
     def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
-        if self._rt is not None and self._rt.pipeline is not None:
-            self._rt.pipeline.emit(told(self, edge, when, attributes, **ended))
+        pipeline = None if self._rt is None else self._rt.pipeline
+        if pipeline is not None:
+            if self.event is not None and self.event[0] == edge:
+                said = {EVENT_TYPE.key: self.event[1], EVENT_PAYLOAD.key: self.event[2]}
+                attributes = {**attributes, **said}
+            pipeline.emit(told(self, edge, when, attributes, **ended))
 
     # ------------------------------------------------------------------ while it is open
 
@@ -401,9 +411,9 @@ class Scope:
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} attribute", error)
 
-    def keep(self, key: str, text: str) -> None:
-        """Set an attribute to text that is bounded and redacted already."""
-        self._late[key] = text
+    def keep(self, key: str, value: Any) -> None:
+        """Set an attribute to a value that is plain, bounded and redacted already."""
+        self._late[key] = value
 
     def fail(self, reason: str = "") -> None:
         """Say that the work failed though no exception will; the reason is kept, redacted, cut."""
@@ -476,7 +486,7 @@ class Scope:
             self._mark(attributes)
             if self.kind.ended is not None:
                 rt.metrics.add(self.kind.ended, labels_of(self, self.kind.ended, outcome))
-            self._emit("end", time.time_ns(), attributes, result=outcome)
+            self._emit("end", self.dated or time.time_ns(), attributes, result=outcome)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} record", error)
 

@@ -76,7 +76,8 @@ class Tally:
     @property
     def empty(self) -> bool:
         """Nothing was counted."""
-        return not (self.requests or self.tool_calls or self.input_tokens or self.output_tokens)
+        counted = self.requests or self.tool_calls or self.input_tokens or self.output_tokens
+        return not counted and self.cost is None
 
     def usage(self) -> Usage | None:
         """Return what was counted, or None if nothing was."""
@@ -101,8 +102,8 @@ class Tally:
                 found[TOTAL_REASONING.key] = self.reasoning_tokens
             if self.unpriced:
                 found[UNPRICED.key] = self.unpriced
-            elif self.cost is not None:
-                found[COST_TOTAL.key] = self.cost
+        if self.cost is not None and not self.unpriced:
+            found[COST_TOTAL.key] = self.cost
         if self.tool_calls:
             found[TOTAL_TOOL_CALLS.key] = self.tool_calls
         return found

@@ -212,7 +212,7 @@ class TaskScope(Scope):
         failure = None
         if state in {"FAILED", "SKIPPED"}:
             failure = Failure(type=self._outcome or "failure", message=self._reason)
-        self._emit("fact", time.time_ns(), told, error=failure)
+        self._emit("fact", self.dated or time.time_ns(), told, error=failure)
         if state:
             self._enter(state, failure)
         if LEASE_OWNER.key in told:

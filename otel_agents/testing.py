@@ -23,10 +23,10 @@ from otel_agents import runtime
 from otel_agents.instrumentor import OtelAgentsInstrumentor
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
+from otel_agents.profiles import PROFILES
 from otel_agents.runtime import Runtime
 from otel_agents.stamping import StampSpans
 from otel_agents.usage import Prices
-from otel_agents.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

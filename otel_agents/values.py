@@ -134,6 +134,25 @@ def plain(value: Any) -> Any:
     return f"<{kind.__qualname__}>"
 
 
+def tree(value: Any, key: str = "", depth: int = 6) -> Any:
+    """Return a value as JSON can hold it, dicts and lists too, bounded and without secrets.
+
+    Of a dict 100 keys are kept, and what is nested deeper than six levels is named by its class.
+    """
+    kind = type(value)
+    if kind is dict and depth:
+        items = list(value.items())[:MAX_ITEMS]
+        return {
+            cut(name, 200): tree(item, name, depth - 1)
+            for name, item in items
+            if isinstance(name, str)
+        }
+    if kind in {list, tuple} and depth:
+        return [tree(item, key, depth - 1) for item in value[:MAX_ITEMS]]
+    found = redact(key, plain(value))
+    return list(found) if isinstance(found, tuple) else found
+
+
 def readable(value: Any) -> Any:
     """Return a value made plain, or None for an object, of which only the class could be told."""
     found = plain(value)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from opentelemetry import context as otel_context
 
 from otel_agents import heartbeat
+from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.context import FRAME_KEY, Frame, current_frame, enter, leave, stamp_of
 from otel_agents.reasons import WORKERS
@@ -280,7 +281,7 @@ class WorkerScope(Scope):
         self._change(act)
 
 
-class Worker:
+class Worker(AsyncWith):
     """A process, thread or task that works on tasks of a queue.
 
     Use it with `with` or `async with`, whose body is then inside the worker's scope; or call
@@ -348,19 +349,6 @@ class Worker:
         self._scope.detach()
         self.stop(error)
 
-    async def __aenter__(self) -> Self:
-        """Start it and make its scope the current one."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop it; the exception goes on as it was."""
-        self.__exit__(kind, error, traceback)
-
     def working(self, task_id: str) -> Working:
         """Return a block (`with`, `async with`) in which the worker works on a task.
 
@@ -377,7 +365,7 @@ class Worker:
         self._scope.degraded(reason)
 
 
-class Working:
+class Working(AsyncWith):
     """The block in which a worker works on a task."""
 
     __slots__ = ("_before", "_mine", "_scope", "_task_id")
@@ -408,14 +396,6 @@ class Working:
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("working", error)
         self._scope.drop(self._task_id)
-
-    async def __aenter__(self) -> Self:
-        """Take the task."""
-        return self.__enter__()
-
-    async def __aexit__(self, *_: object) -> None:
-        """Give the task back."""
-        self.__exit__()
 
     def _context(self) -> Context:
         """Return the current context, or the worker's outside any scope, with both ids."""

@@ -17,9 +17,10 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 LEVELS: Final = (
     {"reasons"},
     {"version", "vocabulary", "errors", "environment_variables", "py"},
-    {"usage", "text", "values", "boundary", "workspace", "profiles"},
+    {"usage", "text", "values", "boundary", "workspace", "profiles", "asyncwith"},
     {"signals", "tally", "templates", "settings_file", "settings"},
-    {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types"},
+    {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types", "exposition"},
+    {"announced"},
     {"runtime", "state"},
     {"store"},
     {"measures", "telling", "runtime_events"},
@@ -28,12 +29,14 @@ LEVELS: Final = (
     {"heartbeat", "tool_call"},
     {"workers"},
     {"tasks", "breakers"},
-    {"model_call", "scopes", "stamping", "logs", "agent_logs"},
+    {"model_call", "scopes", "stamping", "logs", "agent_logs", "kpi_sink"},
+    {"event_feed", "listeners"},
+    {"events", "progress_emitter"},
     {"sinks", "instrument", "receiver"},
     {"configure"},
     {"instrumentor"},
     {"testing", "doctor", "server"},
-    {"cli", "pytest_plugin"},
+    {"cli", "pytest_plugin", "emitter"},
 )
 # Neighbours on one level that see each other: packages see their own modules, and the pairs here.
 NEIGHBOURS: Final = {
@@ -59,6 +62,8 @@ OWNERS: Final = {
     "starlette": {"receiver", "server"},
     "httptools": {"receiver", "server"},
     "psycopg": {"store.database"},
+    "redis": {"sinks.redis"},
+    "prometheus_client": {"exposition"},
     "structlog": set(),
 }
 

@@ -20,6 +20,7 @@ from otel_agents.server.answers import answer
 from otel_agents.server.filters import (
     AgentsFilter,
     FeedFilter,
+    KpisFilter,
     LinesFilter,
     LogsFilter,
     MetricsFilter,
@@ -31,6 +32,7 @@ from otel_agents.server.filters import (
     UsageFilter,
     given_once,
 )
+from otel_agents.server.kpis import Readings
 from otel_agents.server.schemas import Answered, Listed
 
 if TYPE_CHECKING:
@@ -222,5 +224,23 @@ def telemetry(store: "Store") -> APIRouter:
         more = len(items) == chosen.limit
         following = str(items[-1]["seq"]) if more else None
         return answer(request.scope, {"items": items, "next_cursor": following})
+
+    return router
+
+
+def kpis(readings: Readings) -> APIRouter:
+    """Return the endpoint of the KPIs."""
+    router = APIRouter(prefix="/api/kpis", tags=["telemetry"], dependencies=ONCE)
+
+    @router.get("", response_model=Answered[schemas.Kpis])
+    def show_kpis(request: Request, chosen: Annotated[KpisFilter, Query()]) -> Response:
+        """Return the six KPIs of the last hour, the last day (by default) or one run.
+
+        Counted are the events that are stored, by their own times. `trend` has a value of each
+        KPI for each of the 24 hours that end now.
+        """
+        if chosen.run_id is not None:
+            return answer(request.scope, readings.run(chosen.run_id))
+        return answer(request.scope, readings.window(chosen.window))
 
     return router

@@ -17,7 +17,9 @@ from otel_agents.server import admin, api, pages, signing
 from otel_agents.server.answers import problem, problem_of
 from otel_agents.server.gate import Gate, is_page
 from otel_agents.server.health import health
+from otel_agents.server.kpis import Readings
 from otel_agents.server.live import Feed
+from otel_agents.server.metrics_page import MetricsPage
 from otel_agents.server.openapi import document
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ def console_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) ->
         jaeger_url: Where the pages link traces to, as `http://localhost:16686`.
 
     """
-    return Gate(bare_app(store, guard, jaeger_url=jaeger_url), guard)
+    app = bare_app(store, guard, jaeger_url=jaeger_url)
+    app.state.metrics.begin()
+    return Gate(app, guard)
 
 
 def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> FastAPI:
@@ -51,6 +55,7 @@ def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Fa
         api.runs(store),
         api.agents(store),
         api.telemetry(store),
+        api.kpis(Readings(store)),
         *(admin.runtime(store, prefix) for prefix in admin.PREFIXES),
         health(store),
     ):
@@ -58,6 +63,8 @@ def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Fa
         app.router.routes.extend(router.routes)
     app.router.routes.extend(signing.routes(guard))
     app.router.routes.append(Feed(store, guard).route())
+    app.state.metrics = MetricsPage(store)
+    app.router.routes.append(app.state.metrics.route())
     app.router.routes.extend(pages.routes(store, guard, jaeger_url=jaeger_url))
     _describe(app, guard)
     _answer_errors(app)

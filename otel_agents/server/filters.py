@@ -179,6 +179,16 @@ class UsageFilter(Filter):
     run_id: Annotated[Text | None, Field(title="Run", description="The id of a run.")] = None
 
 
+class KpisFilter(Filter):
+    """Of which time or run."""
+
+    window: Annotated[
+        Literal["1h", "24h"],
+        Field(title="Window", description="The last hour or day; without meaning for a run."),
+    ] = "24h"
+    run_id: Annotated[Text | None, Field(title="Run", description="The id of a run.")] = None
+
+
 class MetricsFilter(Page):
     """Which metric points."""
 

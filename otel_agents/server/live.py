@@ -17,8 +17,9 @@ from otel_agents.server.answers import problem_of
 from otel_agents.server.gate import client_of
 from otel_agents.server.guard import RefusedError
 from otel_agents.server.live_access import Wanted, caller_of, denial, reader, spoken, wanted_by
+from otel_agents.server.live_formats import ENVELOPE, Sent, numbered
 from otel_agents.server.protocols import ABANDON
-from otel_agents.server.tail import PAGE, Sent, Tail, sent, up_to_size
+from otel_agents.server.tail import PAGE, Tail, up_to_size
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -111,12 +112,13 @@ class Feed:
     # ------------------------------------------------------------------ what
 
     async def _serve_known(self, socket: WebSocket, wanted: Wanted) -> None:
-        more = await self._tail.join()
+        listener = await self._tail.join(wanted.format)
         try:
             seq = self._tail.last if wanted.since is None else wanted.since
+            client = _Client(socket, seq, wanted)
             both: tuple[Coroutine[Any, Any, None], ...] = (
-                _Client(socket, seq, wanted.run_id).send_on(self, more),
-                _listen(socket),
+                client.send_on(self, listener.more),
+                _listen(socket, client),
             )
             tasks = [asyncio.create_task(one) for one in both]
             try:
@@ -128,39 +130,44 @@ class Feed:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            self._tail.leave(more)
+            self._tail.leave(listener)
 
     async def after(self, client: _Client) -> list[Sent]:
         """Return what a client is to be sent next; tell it of a gap where the store has one."""
-        events = self._tail.after(client.seq)
+        wanted = client.wanted
+        events = self._tail.after(client.seq, wanted.format)
         if events is not None:
             return events
         async with self._catching_up:
             first, last = await asyncio.to_thread(self._store.feed_bounds)
             if client.seq + 1 < first:
                 await client.gap(client.seq + 1, first - 1)
-            page = await asyncio.to_thread(self._store.feed, client.seq, PAGE, client.run_id)
-            kept = up_to_size([sent(event) for event in page])
-            if len(page) < PAGE and len(kept) == len(page):
+            kept, at_end = await asyncio.to_thread(self._page, client.seq, wanted)
+            if at_end:
                 client.caught_up = last
             return kept
+
+    def _page(self, after: int, wanted: Wanted) -> tuple[list[Sent], bool]:
+        """Return a page from the store, and whether there was no more."""
+        rows = self._store.signal_rows(after, PAGE, run_id=wanted.run_id)
+        page = [Sent(row) for row in rows]
+        kept = up_to_size(page, wanted.format)
+        return kept, len(page) < PAGE and len(kept) == len(page)
 
     async def check(self, client: _Client) -> None:
         """Send a client back that is ahead of a store, which then is not the one it knows."""
         first, last = await asyncio.to_thread(self._store.feed_bounds)
         if client.seq > last:
-            if last:
-                await client.gap(first, last)
-            client.seq = last
+            await client.gap(first, last)
 
 
 class _Client:
     """One client's place in the feed."""
 
-    def __init__(self, socket: WebSocket, seq: int, run_id: str | None) -> None:
+    def __init__(self, socket: WebSocket, seq: int, wanted: Wanted) -> None:
         self._socket = socket
         self.seq = seq
-        self.run_id = run_id
+        self.wanted = wanted
         self.caught_up = 0
 
     async def send_on(self, feed: Feed, more: asyncio.Event) -> None:
@@ -170,8 +177,8 @@ class _Client:
             more.clear()
             before = self.seq
             for one in await feed.after(self):
-                if self.run_id is None or one.run_id == self.run_id:
-                    await self._send(one.text)
+                if self.wanted.run_id in {None, one.run_id}:
+                    await self._send_event(one)
                 self.seq = one.seq
             self.seq = max(self.seq, self.caught_up)
             if self.seq == before:
@@ -183,6 +190,19 @@ class _Client:
         await self._send(msgspec.json.encode(said).decode())
         self.seq = last
 
+    async def _send_event(self, event: Sent) -> None:
+        wanted = self.wanted
+        texts = [
+            message.text
+            for message in event.messages(wanted.format)
+            if not wanted.types or message.type in wanted.types
+        ]
+        if texts and wanted.numbered and wanted.format != ENVELOPE:
+            # The last one only: who goes on after a number it saw has then seen all of them.
+            texts[-1] = numbered(texts[-1], event.seq)
+        for text in texts:
+            await self._send(text)
+
     async def _send(self, text: str) -> None:
         try:
             # The transport's buffer is small: this waits until the client has taken its part.
@@ -192,8 +212,12 @@ class _Client:
             raise _CloseError(_TRY_LATER, "too slow") from None
 
 
-async def _listen(socket: WebSocket) -> None:
-    """Take what a client sends, which is little: a token again, or a ping of its own."""
+async def _listen(socket: WebSocket, client: _Client) -> None:
+    """Take what a client sends, which is little: a token again, or a ping of its own.
+
+    A ping is answered with the client's place, for one whose messages bear no number or that was
+    sent none yet.
+    """
     times: deque[float] = deque(maxlen=_MESSAGES)
     while True:
         message = _message(await _receive(socket))
@@ -202,7 +226,7 @@ async def _listen(socket: WebSocket) -> None:
             raise _CloseError(_REFUSED, "too many messages")
         times.append(now)
         if message.get("type") == "ping":
-            await socket.send_text('{"type":"pong"}')
+            await socket.send_text(f'{{"type":"pong","seq":{client.seq}}}')
         elif "token" not in message:
             raise _CloseError(_REFUSED, 'the feed takes {"type": "ping"} and nothing else')
 

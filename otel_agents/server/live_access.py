@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from otel_agents.errors import InvalidInputError
 from otel_agents.server.answers import problem, retry_after
 from otel_agents.server.gate import client_of
 from otel_agents.server.guard import Caller, RefusedError, bearer
+from otel_agents.server.live_formats import ENVELOPE, FORMATS
 from otel_agents.server.origins import same_origin
+from otel_agents.store.rows import short
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -22,13 +24,22 @@ PROTOCOL: Final = "otel-agents"
 _TOKEN_PROTOCOL: Final = "otel-agents.token."  # noqa: S105 - a prefix, no token
 _NULL: Final = "null"
 _LAST: Final = (1 << 63) - 1
+_PARAMETERS: Final = ("since", "run_id", "format", "type", "seq")
 
 
 class Wanted(NamedTuple):
-    """What a client asks for: events after a sequence number, and those of a run only."""
+    """What a client asks for.
+
+    Events after a sequence number, those of a run only, and messages of some types only, where
+    none stands for all; in which format; and whether messages that have no number of their own
+    are to bear one.
+    """
 
     since: int | None
     run_id: str | None
+    types: frozenset[str]
+    format: str
+    numbered: bool
 
 
 def caller_of(socket: WebSocket, guard: Guard) -> Caller | None:
@@ -61,20 +72,36 @@ def wanted_by(socket: WebSocket) -> Wanted:
     """Return what a client asks for; raise InvalidInputError for what there is not."""
     given: dict[str, str] = {}
     for name, value in socket.query_params.multi_items():
-        if name not in {"since", "run_id"}:
+        if name not in _PARAMETERS:
             # The value is not repeated: people put tokens here.
-            message = f"{name[:100]}: there is no such parameter here"
-            raise InvalidInputError(message, parameter=name[:100])
+            _refuse(name[:100], "there is no such parameter here")
         given[name] = value
     since = given.get("since")
     if since is not None and not (since.isascii() and since.isdigit() and int(since) <= _LAST):
-        message = "since: it must be the sequence number of an event"
-        raise InvalidInputError(message, parameter="since")
+        _refuse("since", "it must be the sequence number of an event")
     run_id = given.get("run_id")
     if run_id is not None and ("\x00" in run_id or not run_id):
-        message = "run_id: it must be the id of a run"
-        raise InvalidInputError(message, parameter="run_id")
-    return Wanted(None if since is None else int(since), run_id)
+        _refuse("run_id", "it must be the id of a run")
+    format_ = given.get("format", ENVELOPE)
+    if "format" in given and format_ not in FORMATS:
+        _refuse("format", f"it must be {' or '.join(FORMATS)}, or be left out")
+    if given.get("seq", "1") not in {"0", "1"}:
+        _refuse("seq", "it must be 1 for numbered messages, or 0")
+    types = frozenset(filter(None, given.get("type", "").split(",")))
+    if "type" in given and not types:
+        _refuse("type", "it must be types of messages, with commas between them")
+    return Wanted(
+        since=None if since is None else int(since),
+        run_id=None if run_id is None else short(run_id),
+        types=types,
+        format=format_,
+        numbered=given.get("seq") == "1",
+    )
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    message = f"{name}: {why}"
+    raise InvalidInputError(message, parameter=name)
 
 
 def reader(caller: Caller) -> Caller:

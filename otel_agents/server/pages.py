@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from otel_agents.errors import InvalidInputError, NotFoundError, UnavailableError
-from otel_agents.server.pages_render import Renderer, asked_part
+from otel_agents.server.pages_render import STATIC, Renderer, asked_part
 from otel_agents.server.pages_run import RunPage, spans_of
 from otel_agents.server.pages_runtime import RuntimePage
 from otel_agents.server.pages_totals import Totals
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("otel_agents.server")
 
+FEED_MODULE: Final = "/static/feed.js"
+"""Where other people's pages find the feed's module, in each version of this server."""
 RUN_STATES: Final = ("running", "waiting", "succeeded", "failed", "canceled", "lost")
 AGENT_STATES: Final = ("starting", "running", "completed", "failed", "cancelled", "lost")
 _PAGE: Final = 50  # rows of a list
@@ -81,6 +83,23 @@ def login_page(request: Request, *, problem: str = "", status: int = 200) -> Res
     return _renderer().page(request, "login", context, status=status)
 
 
+def feed_module(request: Request) -> Response:
+    """Return the module of the live feed, to pages opened from disk too.
+
+    Nothing else here is shared with another origin. This is a file that everybody has, and a page
+    from disk, whose Origin is `null`, may listen if it has a token.
+    """
+    headers = {"cache-control": "no-cache", "vary": "Origin"}
+    if request.headers.get("origin") == "null":
+        headers["access-control-allow-origin"] = "null"
+    return Response(_module(), media_type="text/javascript", headers=headers)
+
+
+@functools.cache
+def _module() -> bytes:
+    return (STATIC / "feed.js").read_bytes()
+
+
 @functools.cache
 def _renderer() -> Renderer:
     return Renderer()
@@ -122,7 +141,7 @@ class Pages:
         made: list[BaseRoute] = [
             Route(path, self._caught(page), methods=["GET"]) for path, page in pages.items()
         ]
-        return [*made, self._render.files()]
+        return [*made, Route(FEED_MODULE, feed_module), self._render.files()]
 
     def _caught(self, page: Handler) -> Handler:
         @functools.wraps(page)

@@ -286,6 +286,62 @@ class Report(BaseModel):
     status: RunStatus
 
 
+Ratio = Annotated[float | None, Field(ge=0, le=1)]
+
+
+class KpiValues(Shape):
+    """The six KPIs; null where there is nothing to count, or a price is not known."""
+
+    agent_utilization: Ratio
+    cost_per_feature: Annotated[float | None, Field(ge=0, description="USD.")]
+    average_retry_count: Annotated[float | None, Field(ge=0)]
+    critic_rejection_rate: Ratio
+    validation_pass_rate: Ratio
+    time_to_completion: Annotated[float | None, Field(ge=0, description="Seconds.")]
+
+
+class KpiTrends(Shape):
+    """Each KPI in each of the last 24 hours, the oldest first; of a run there is none."""
+
+    agent_utilization: list[Ratio]
+    cost_per_feature: list[float | None]
+    average_retry_count: list[float | None]
+    critic_rejection_rate: list[Ratio]
+    validation_pass_rate: list[Ratio]
+    time_to_completion: list[float | None]
+
+
+class KpiCounts(Shape):
+    """What the KPIs are made of."""
+
+    events: Count
+    agents_started: Count
+    agents_completed: Count
+    agents_active: Count
+    active_seconds: Annotated[float, Field(ge=0)]
+    window_seconds: Annotated[float, Field(ge=0)]
+    total_cost_usd: Annotated[float, Field(ge=0)]
+    unpriced_agents: Count
+    features_completed: Count
+    tasks: Count
+    retries: Count
+    critic_decisions: Count
+    critic_rejections: Count
+    validations: Count
+    validations_passed: Count
+    tasks_completed: Count
+    completion_seconds: Annotated[float, Field(ge=0)]
+
+
+class Kpis(Shape):
+    """The KPIs of a window of time, or of a run."""
+
+    window: Literal["1h", "24h", "run"]
+    kpis: KpiValues
+    counts: KpiCounts
+    trend: KpiTrends
+
+
 class Deleted(Shape):
     """What was deleted with a run."""
 

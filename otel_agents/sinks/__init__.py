@@ -1,10 +1,13 @@
 """Destinations of signals: one module each, named by a URL's scheme and imported at first use.
 
     jsonl:PATH    JSON lines in a file, rotated; without a path the workspace's `signals.jsonl`
-    console:      one line a signal on standard error
+    console:      what happens, on standard error; console:events the events only
+    events:PATH   the events as JSON lines, rotated; without a path logs/agent-events.jsonl
     otlp:         OTLP log records through the program's logger provider
     sqlite:PATH   a store; without a path the workspace's `otel-agents.db`
     postgresql:…  a store on a PostgreSQL server
+    redis://…     the KPIs by hour and day, in Redis; rediss:// and unix:// too
+    prometheus:…  /metrics on an address, by default 127.0.0.1:9464
 
 A package can bring its own by an entry point in the group `otel_agents.sinks`, named by the
 scheme: a callable that takes the URL and returns a `pipeline.Sink`.
@@ -21,7 +24,17 @@ if TYPE_CHECKING:
     from otel_agents.pipeline import Sink
     from otel_agents.workspace import Workspace
 
-BUILT_IN: Final = ("console", "jsonl", "otlp", "postgresql", "sqlite")
+# The modules of the built-in sinks, by scheme.
+BUILT_IN: Final = {
+    **{
+        name: name
+        for name in (
+            "console", "events", "jsonl", "otlp", "postgresql", "prometheus", "redis", "sqlite",
+        )
+    },
+    "rediss": "redis",
+    "unix": "redis",
+}  # fmt: skip
 
 
 def make_sink(url: str, workspace: Workspace | None) -> Sink:
@@ -31,8 +44,9 @@ def make_sink(url: str, workspace: Workspace | None) -> Sink:
     """
     scheme, _, rest = url.strip().partition(":")
     if scheme in BUILT_IN:
-        module = import_module(f"otel_agents.sinks.{scheme}")
-        made: Sink = module.make(rest, workspace)
+        module = import_module(f"otel_agents.sinks.{BUILT_IN[scheme]}")
+        # A module of several schemes wants to know which one it is.
+        made: Sink = module.make(url if BUILT_IN[scheme] == "redis" else rest, workspace)
         return made
     from importlib.metadata import entry_points
 

@@ -1,19 +1,14 @@
-"""Signals as JSON lines in a file that several processes append to.
-
-A batch is one `write` to a file opened for appending, so that lines of several processes do not
-mix, and a crash tears the last line at most. At `MAX_BYTES` the file is renamed, under a lock.
-"""
+"""Signals as JSON lines in a file that several processes append to."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_agents.errors import SettingsError
+from otel_agents.pipeline import TryLaterError
 from otel_agents.signals import encode_line
+from otel_agents.sinks.lines import LineFile, PartlyWrittenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,69 +22,24 @@ KEEP: Final = 4  # rotated files
 
 
 class JsonlSink:
-    """Appends signals to a file."""
+    """Appends signals to a file; what a full disk does not take is tried again."""
 
     name = "jsonl"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = -1
-        self._inode = 0
+        self._file = LineFile(path, max_bytes=MAX_BYTES, keep=KEEP)
 
     def write(self, signals: Sequence[Signal]) -> None:
-        """Append signals in one write; raises OSError where the disk does not take them."""
-        self._open()
-        data = b"".join(map(encode_line, signals))
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        if os.fstat(self._fd).st_size > MAX_BYTES:
-            self._rotate()
+        """Append signals in one write."""
+        try:
+            self._file.append([encode_line(signal) for signal in signals])
+        except PartlyWrittenError as error:
+            raise TryLaterError(signals[error.done :], f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _open(self) -> None:
-        """Open the file, anew where another process has renamed or removed it."""
-        if self._fd >= 0:
-            try:
-                if self.path.stat().st_ino == self._inode:
-                    return
-            except FileNotFoundError:
-                pass
-            self.close()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        found = os.fstat(self._fd)
-        self._inode = found.st_ino
-        if found.st_size and os.pread(self._fd, 1, found.st_size - 1) != b"\n":
-            # A crash tore the last line; it must not swallow the first of ours.
-            os.write(self._fd, b"\n")
-
-    def _rotate(self) -> None:
-        lock = self.path.with_suffix(".lock")
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            # Another process renames just now; one that died in the middle must not block for good.
-            with contextlib.suppress(OSError):
-                if time.time() - lock.stat().st_mtime > 60:  # noqa: PLR2004 - a minute
-                    lock.unlink()
-            return
-        try:
-            if self.path.stat().st_ino == self._inode:
-                self.path.rename(
-                    self.path.with_name(f"{self.path.stem}-{time.time_ns():020d}.jsonl")
-                )
-                rotated = sorted(self.path.parent.glob(f"{self.path.stem}-*.jsonl"))
-                for old in rotated[:-KEEP]:
-                    old.unlink(missing_ok=True)
-        finally:
-            lock.unlink(missing_ok=True)
-        self.close()
+        self._file.close()
 
 
 def make(rest: str, workspace: Workspace | None) -> JsonlSink:

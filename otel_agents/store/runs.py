@@ -25,6 +25,8 @@ from otel_agents.store.rows import (
 from otel_agents.vocabulary import AGENT_ATTEMPT, RESULT, SAYS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_agents.state.report import RunReport
     from otel_agents.state.run import RunState, Scope
     from otel_agents.store.database import Connection
@@ -353,13 +355,69 @@ def feed(
     connection: Connection, *, after: int, limit: int, run_id: str | None
 ) -> list[dict[str, Any]]:
     """Return events that were stored after a number, in the order they were."""
-    clause, values = ("", []) if run_id is None else (" AND run_id = ?", [short(run_id)])
-    rows = connection.rows(
-        "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608
-        f"WHERE seq > ?{clause} ORDER BY seq LIMIT ?",
-        [after, *values, limit],
+    return [event_of(row) for row in stored(connection, after=after, limit=limit, run_id=run_id)]
+
+
+def stored(
+    connection: Connection,
+    *,
+    after: int,
+    limit: int,
+    run_id: str | None = None,
+    types: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return rows of signals as they are stored, in that order: seq, type, run_id, time_ns, body.
+
+    Args:
+        connection: Where to ask.
+        after: The number after which to begin.
+        limit: How many at the most.
+        run_id: Those of one run only.
+        types: Those of these types only, as in `agent.end`.
+
+    """
+    where = ["seq > ?"]
+    values: list[Any] = [after]
+    if run_id is not None:
+        where.append("run_id = ?")
+        values.append(short(run_id))
+    if types:
+        where.append(f"type IN ({', '.join('?' for _ in types)})")
+        values += types
+    return connection.rows(
+        "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - the clauses above
+        f"WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?",
+        [*values, limit],
     )
-    return [event_of(row) for row in rows]
+
+
+def stored_by_time(
+    connection: Connection,
+    *,
+    after: tuple[int, int],
+    last: int,
+    types: Sequence[str],
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Return rows of signals of some types, as `stored` does, in the order of what they tell of.
+
+    The index of times has the types, so that of the signals of a day only those wanted are read.
+
+    Args:
+        connection: Where to ask.
+        after: The time and number after which to begin.
+        last: The number of the last signal to be looked at.
+        types: Those of these types only.
+        limit: How many at the most.
+
+    """
+    places = ", ".join("?" for _ in types)
+    return connection.rows(
+        "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - places only
+        f"WHERE time_ns >= ? AND (time_ns > ? OR seq > ?) AND seq <= ? AND type IN ({places}) "
+        "ORDER BY time_ns, seq LIMIT ?",
+        [after[0], after[0], after[1], last, *types, limit],
+    )
 
 
 def bounds(connection: Connection) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from otel_agents.vocabulary import LAYERS, OPERATIONS, TASK_STATES
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_agents.state.report import RunReport
     from otel_agents.store.batch import Batch
@@ -211,6 +211,23 @@ class Store:
             limit=paging.checked_limit(limit),
             run_id=paging.text("run_id", run_id),
         )
+
+    def signal_rows(
+        self,
+        after: int,
+        limit: int = paging.MOST,
+        *,
+        run_id: str | None = None,
+        types: Sequence[str] = (),
+    ) -> list[dict[str, Any]]:
+        """Return rows of signals as they are stored; see `runs.stored`."""
+        return runs.stored(self._here, after=after, limit=limit, run_id=run_id, types=types)
+
+    def signal_rows_by_time(
+        self, after: tuple[int, int], last: int, types: Sequence[str], limit: int = paging.MOST
+    ) -> list[dict[str, Any]]:
+        """Return rows of signals by time and number; see `runs.stored_by_time`."""
+        return runs.stored_by_time(self._here, after=after, last=last, types=types, limit=limit)
 
     def feed_bounds(self) -> tuple[int, int]:
         """Return the numbers of the first and the last event; 0, 0 where there is none."""

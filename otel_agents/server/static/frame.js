@@ -7,6 +7,14 @@ export function announce(text) {
   document.getElementById("announce").textContent = text;
 }
 
+// The pill that says whether the page is live; `state` is as the feed says it.
+export function feedState(state) {
+  const pill = document.getElementById("feed");
+  pill.hidden = false;
+  pill.dataset.state = state;
+  pill.querySelector(".word").textContent = state;
+}
+
 export function icon(element, name) {
   const use = element.querySelector("use");
   use.setAttribute("href", use.getAttribute("href").replace(/#.*/, `#${name}`));

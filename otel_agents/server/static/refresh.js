@@ -1,6 +1,7 @@
 // Asks the server for the part of the page that changes, and morphs it in: what has the focus, is
 // selected or scrolled stays as it is.
 import { feed } from "./feed.js";
+import { feedState } from "./frame.js";
 
 const LEAST = 1000; // between two refreshes
 
@@ -49,7 +50,7 @@ export function listening() {
       soon();
     }
   });
-  feed({ since: Number(since), run, onEvent: soon, onGap: soon, onBack: soon });
+  feed({ since: Number(since), runId: run, onEvent: soon, onGap: soon, onBack: soon, onState: feedState });
 }
 
 function address(form) {

@@ -1,0 +1,169 @@
+"""`emit_event`: what a program tells of its tasks, agents, validations, budgets and escalations.
+
+    emit_event("task_queued", {"task_id": "t-1", "feature": "checkout", "est_cost": 0.4})
+    emit_event("agent_started", {"agent": "coder", "task_id": "t-1"})
+
+The caller's thread checks the payload and goes on; spans, metrics and signals are made of it by a
+thread of the pipeline (`event_feed`), in the order in which the events were told.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+
+from otel_agents import runtime
+from otel_agents.announced import Announcement, announce, announced
+from otel_agents.boundary import boundary, caught
+from otel_agents.context import current_frame
+from otel_agents.errors import EventError
+from otel_agents.event_feed import Told, feed
+from otel_agents.event_types import check
+from otel_agents.kpi_sink import kpis_of
+from otel_agents.values import tree
+from otel_agents.vocabulary import CRITIC_DECISION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_agents.runtime import Runtime
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_QUIET_SECONDS: Final = 60.0
+
+
+class _Refused:
+    """When events of a type were last said to be wrong: a log is not for each of them."""
+
+    said: Final[dict[str, float]] = {}
+
+
+def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) -> None:  # noqa: A002
+    """Tell of an event: to the console, `logs/agent-events.jsonl` and whatever else is set up.
+
+    Keys that the type does not name are kept. Inside an instrumented scope of the agent, `agent_*`
+    events annotate it; elsewhere `agent_started` and `agent_completed` are a scope of the agent,
+    with span, duration, cost and status.
+
+    Args:
+        type: One of `vocabulary.EVENT_TYPES`.
+        payload: By the type's schema in `event_types`.
+        strict: False: a wrong event is counted and logged instead of raised.
+
+    Raises:
+        EventError: The type is none, or a field of the payload is missing or wrong.
+
+    """
+    given = dict(payload) if isinstance(payload, dict) or hasattr(payload, "keys") else payload
+    try:
+        said = check(type, given)
+    except EventError as error:
+        if strict:
+            raise
+        _refuse(error)
+        return
+    try:
+        for key, value in given.items():
+            if value.__class__ not in _PLAIN:
+                given[key] = tree(value, str(key))  # the caller may go on to change it
+        tell(type, said, given)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("event", error)
+
+
+def tell(type_: str, said: Any, payload: dict[str, Any]) -> None:
+    """Hand on an event that was checked, with where and when it was told."""
+    rt = runtime.get()
+    if rt.disabled:
+        return
+    pipeline = rt.open_events()
+    if rt.kpis is None:
+        kpis_of(rt)
+    context = otel_context.get_current()
+    told = Told(type_, said, payload, context, time.time_ns())
+    frame = current_frame(context)
+    scope = None if frame is None else frame.scope
+    while scope is not None:
+        scope.awaited = pipeline
+        scope = scope.parent
+    if type_ == "agent_started":
+        told.announcement = Announcement(said.agent, said.task_id, pipeline.catch_up)
+        announce(told.announcement)
+    elif type_ == "agent_completed":
+        _conclude(said)
+    pipeline.later(partial(feed, rt, told))
+
+
+def _conclude(said: Any) -> None:
+    """Note at the announcement of a critic what it said, for `record_critic_decision` after it."""
+    found = announced()
+    if found is not None and (found.agent, found.task_id) == (said.agent, said.task_id):
+        found.verdict = said.status
+    elif said.status in {"approved", "rejected"}:
+        late = Announcement(said.agent, said.task_id, _nothing)
+        late.verdict = said.status
+        announce(late)
+
+
+def _nothing() -> None:
+    """There is nothing to catch up on."""
+
+
+def record_critic_decision(
+    rejected: bool,  # noqa: FBT001 - `record_critic_decision(rejected=True)`
+    *,
+    task_id: str | None = None,
+    agent: str | None = None,
+    name: str | None = None,
+) -> None:
+    """Tell of a critic's decision: whether it rejects the work.
+
+    A decision that the critic's `agent_completed` tells of too is counted once. Agent and task are
+    those of the scope or announced agent in force, unless they are given; `name` is the critic's
+    in the metric `otelagents.critic.decisions`, by default the agent's.
+    """
+    try:
+        rejected = bool(rejected)
+        if agent is None:
+            agent, task = _critic("rejected" if rejected else "approved")
+            task_id = task if task_id is None else task_id
+        found = {"task_id": task_id, "agent": agent, "name": name}
+        payload = {"rejected": rejected, **{k: tree(v) for k, v in found.items() if v is not None}}
+        tell(CRITIC_DECISION, None, payload)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("critic decision", error)
+
+
+def _critic(verdict: str) -> tuple[str | None, str | None]:
+    """Return the agent and the task that a decision made here is of."""
+    frame = current_frame()
+    if frame is not None and frame.ids.agent is not None:
+        return frame.ids.agent, frame.ids.task_id
+    found = announced()
+    if found is not None and found.verdict in {None, verdict}:
+        return found.agent, found.task_id
+    return None, None if frame is None else frame.ids.task_id
+
+
+def get_metrics(rt: Runtime) -> dict[str, Any]:
+    """Return the KPIs of what this process told so far, and the counts they are made from."""
+    sink = kpis_of(rt)
+    rt.require_pipeline().read(sink)
+    return sink.reading()
+
+
+def _refuse(error: EventError) -> None:
+    rt = runtime.get()
+    if rt.disabled:
+        return
+    rt.metrics.dropped("events", "invalid", 1)
+    known = error.type[:100]
+    now = time.monotonic()
+    if now - _Refused.said.get(known, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+        if len(_Refused.said) >= 100:  # noqa: PLR2004 - types are made up as they come
+            _Refused.said.clear()
+        _Refused.said[known] = now
+        boundary.warn("otel-agents: an event is left out: %s", error)

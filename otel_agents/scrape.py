@@ -1,0 +1,24 @@
+"""The metrics of this process, to be scraped."""
+
+from __future__ import annotations
+
+from otel_agents import runtime
+
+
+def prometheus_text() -> str:
+    """Return the metrics of this process in Prometheus' text format 0.0.4.
+
+    For a program that has an HTTP server of its own to answer `/metrics` with; the content type is
+    `text/plain; version=0.0.4; charset=utf-8`. It is empty while nothing was counted, and where
+    telemetry is disabled.
+    """
+    return answer()[1].decode()
+
+
+def answer(accept: str = "") -> tuple[str, bytes]:
+    """Return what a scrape is answered: the content type that `accept` asks for, and the body."""
+    from otel_agents.exposition import exposition
+
+    current = runtime.peek()
+    families = [] if current is None or current.disabled else current.metrics.families()
+    return exposition(families, accept)
