@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otel_agents.breakers import Breaker, BreakerOpen
     from otel_agents.context import extract, inject
+    from otel_agents.emitter import Emitter, get_emitter
+    from otel_agents.errors import EventError
+    from otel_agents.events import emit_event, record_critic_decision
     from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.logs import log_context
     from otel_agents.model_call import model
@@ -36,13 +39,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Breaker",
     "BreakerOpen",
+    "Emitter",
+    "EventError",
     "OtelAgentsInstrumentor",
     "Worker",
     "__version__",
     "agent",
     "delivery",
+    "emit_event",
     "extract",
     "gate",
+    "get_emitter",
     "human",
     "inject",
     "iteration",
@@ -50,6 +57,7 @@ __all__ = [
     "model",
     "phase",
     "progress",
+    "record_critic_decision",
     "run",
     "task",
     "tool",
@@ -60,13 +68,18 @@ __all__ = [
 _HOMES = {
     "Breaker": "breakers",
     "BreakerOpen": "breakers",
+    "Emitter": "emitter",
+    "EventError": "errors",
     "OtelAgentsInstrumentor": "instrumentor",
     "Worker": "workers",
     "__version__": "version",
+    "emit_event": "events",
     "extract": "context",
+    "get_emitter": "emitter",
     "inject": "context",
     "log_context": "logs",
     "model": "model_call",
+    "record_critic_decision": "events",
 }
 
 

@@ -112,6 +112,8 @@ class Guard:
         self._tls = tls
         self._sessions = Sessions(self._tokens.secret()) if self._tokens else None
         self.guesses = Guesses()
+        # Where telemetry is taken; a program that finds the console's port taken sends it there.
+        self.otlp_http: str | None = None
 
     @property
     def open(self) -> bool:

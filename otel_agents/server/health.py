@@ -12,7 +12,7 @@ from otel_agents.server.schemas import Answered
 from otel_agents.version import __version__
 
 if TYPE_CHECKING:
-    from otel_agents.server.guard import Caller
+    from otel_agents.server.guard import Caller, Guard
     from otel_agents.store import Store
 
 # Longer than this behind, and the newest a page shows is no longer news.
@@ -26,7 +26,9 @@ def health(store: "Store") -> APIRouter:
     @router.get("/healthz", response_model=Answered[schemas.Alive])
     async def alive(request: Request) -> Response:
         """Say that the process answers."""
-        return answer(request.scope, {"status": "alive", "version": __version__})
+        guard: Guard = request.state.guard
+        said = {"service": "otel-agents", "status": "alive", "version": __version__}
+        return answer(request.scope, {**said, "otlp_http": guard.otlp_http})
 
     @router.get("/readyz", response_model=Answered[schemas.Ready])
     def ready(request: Request) -> Response:

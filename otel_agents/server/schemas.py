@@ -301,7 +301,10 @@ class KpiValues(Shape):
 
 
 class KpiTrends(Shape):
-    """Each KPI in each of the last 24 hours, the oldest first; of a run there is none."""
+    """Each KPI in each of the last 24 hours, or five minutes of the last hour, the oldest first.
+
+    Of a run there is none.
+    """
 
     agent_utilization: list[Ratio]
     cost_per_feature: list[float | None]
@@ -351,10 +354,12 @@ class Deleted(Shape):
 
 
 class Alive(Shape):
-    """The process answers."""
+    """The process answers; `otlp_http` is where it takes telemetry."""
 
+    service: Literal["otel-agents"]
     status: Literal["alive"]
     version: str
+    otlp_http: str | None
 
 
 class Ready(Shape):

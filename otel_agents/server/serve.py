@@ -48,7 +48,7 @@ class Options(NamedTuple):
         host: The name or address to listen on.
         port: The port of console, API and live feed; 0 takes a free one, here and below.
         otlp_http_port: The port of OTLP over HTTP.
-        otlp_grpc_port: The port of OTLP over gRPC.
+        otlp_grpc_port: The port of OTLP over gRPC; None for no such listener.
         store: The URL of the store; None for the settings', or else the workspace's database.
         tls_cert: A PEM file with the certificate chain, for all three listeners.
         tls_key: A PEM file with its key.
@@ -59,7 +59,7 @@ class Options(NamedTuple):
     host: str = "127.0.0.1"
     port: int = PORT
     otlp_http_port: int = OTLP_HTTP_PORT
-    otlp_grpc_port: int = OTLP_GRPC_PORT
+    otlp_grpc_port: int | None = OTLP_GRPC_PORT
     store: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -67,11 +67,11 @@ class Options(NamedTuple):
 
 
 class Addresses(NamedTuple):
-    """Where a server listens, as URLs with the real ports."""
+    """Where a server listens, as URLs with the real ports; None where it does not."""
 
     console: str
     otlp_http: str
-    otlp_grpc: str
+    otlp_grpc: str | None
 
 
 class Server:
@@ -120,7 +120,8 @@ class Server:
         # Ports first: it is the likeliest to fail, and a second server must not touch the store.
         console = self._bind(options.port, "--port")
         otlp = self._bind(options.otlp_http_port, "--otlp-http-port")
-        grpc = self._bind(options.otlp_grpc_port, "--otlp-grpc-port")
+        grpc_port = options.otlp_grpc_port
+        grpc = None if grpc_port is None else self._bind(grpc_port, "--otlp-grpc-port")
         store = self.store = open_store(
             options.store or self._settings.store,
             self._workspace,
@@ -128,21 +129,23 @@ class Server:
             prices=Prices(self._settings.prices),
         )
         store.start()
-        grpc_port = port_of(grpc)
-        self._start_grpc(store, grpc, secured)
+        scheme = "http" if secured is None else "https"
+        shown = _shown(options.host)
+        addresses = Addresses(
+            console=f"{scheme}://{shown}:{port_of(console)}",
+            otlp_http=f"{scheme}://{shown}:{port_of(otlp)}",
+            otlp_grpc=None if grpc is None else f"{scheme}://{shown}:{port_of(grpc)}",
+        )
+        self.guard.otlp_http = addresses.otlp_http
+        if grpc is not None:
+            self._start_grpc(store, grpc, secured)
         config = _otlp_config(store, self.guard, secured)
         self._listen("otlp-http", config, otlp)
         app = console_app(store, self.guard, jaeger_url=self._settings.jaeger)
         self._listen("console", console_config(app, secured), console)
         self._keeper = threading.Thread(target=self._keep, name="otel-agents-keeper", daemon=True)
         self._keeper.start()
-        scheme = "http" if secured is None else "https"
-        shown = _shown(options.host)
-        return Addresses(
-            console=f"{scheme}://{shown}:{port_of(console)}",
-            otlp_http=f"{scheme}://{shown}:{port_of(otlp)}",
-            otlp_grpc=f"{scheme}://{shown}:{grpc_port}",
-        )
+        return addresses
 
     def stop(self) -> None:
         """Answer what is under way, for a second at most, write what waits, and end."""

@@ -24,13 +24,19 @@ _CLOSE_SECONDS: Final = 1.0
 
 
 class StoreSink:
-    """Writes signals to the store of a URL, which is opened when the first ones come."""
+    """Writes signals to the store of a URL, which is opened when the first ones come.
+
+    A `store` that is open already is written to, and left open.
+    """
 
     name = "store"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, store: Store | None = None) -> None:
         self.url = url
-        self._store: Store | None = None
+        self._store = store
+        self._mine = store is None
+        # What people look at live is written at once.
+        self.linger = 0.1 if store is None else 0.0
         self._failed = 0.0
         self._pid = os.getpid()
 
@@ -43,7 +49,7 @@ class StoreSink:
     def _opened(self) -> Store:
         if self._pid != os.getpid():
             # A forked child must not touch its parent's connection, not even to close it.
-            self._store, self._pid = None, os.getpid()
+            self._store, self._pid, self._mine = None, os.getpid(), True
         if self._store is None:
             # Opening a server that is away can take its whole time-out.
             if self._failed and time.monotonic() - self._failed < _TRY_AGAIN_SECONDS:
@@ -62,7 +68,7 @@ class StoreSink:
     def close(self) -> None:
         """Make the rows of what was written, and close the store."""
         store, self._store = self._store, None
-        if store is not None and self._pid == os.getpid():
+        if store is not None and self._mine and self._pid == os.getpid():
             store.settle(_CLOSE_SECONDS)
             store.close(_CLOSE_SECONDS)
 
