@@ -16,10 +16,9 @@ from otel_agents.context import FRAME_KEY
 from otel_agents.vocabulary import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry.context import Context
 
+    from otel_agents.pipeline import Pipeline
     from otel_agents.vocabulary import Kind
 
 _KEY: Final = otel_context.create_key("otel-agents-announced")
@@ -32,17 +31,17 @@ _CALL: Final[Kind] = KINDS["agent"]._replace(
 
 
 class Announcement:
-    """One agent that was announced: `scope` is there once the event was dealt with.
+    """One agent that was announced: `scope` is there once `pipeline` has dealt with the event.
 
     `verdict` is `approved` or `rejected` where the agent is a critic that ended so.
     """
 
-    __slots__ = ("agent", "catch_up", "scope", "task_id", "verdict")
+    __slots__ = ("agent", "pipeline", "scope", "task_id", "verdict")
 
-    def __init__(self, agent: str, task_id: str, catch_up: Callable[[], None]) -> None:
+    def __init__(self, agent: str, task_id: str, pipeline: Pipeline) -> None:
         self.agent = agent
         self.task_id = task_id
-        self.catch_up = catch_up
+        self.pipeline = pipeline
         self.scope: Any = None
         self.verdict: str | None = None
 
@@ -69,7 +68,7 @@ def call_of(name: str | None, context: Context) -> tuple[Kind, Context] | None:
     if found is None or found.agent != name:
         return None
     if found.scope is None:
-        found.catch_up()
+        found.pipeline.catch_up()
     scope = found.scope
     if scope is None or scope.ended:
         return None

@@ -29,6 +29,7 @@ from otel_agents.vocabulary import CRITIC_DECISION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_agents.pipeline import Pipeline
     from otel_agents.runtime import Runtime
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
@@ -90,26 +91,22 @@ def tell(type_: str, said: Any, payload: dict[str, Any]) -> None:
         scope.awaited = pipeline
         scope = scope.parent
     if type_ == "agent_started":
-        told.announcement = Announcement(said.agent, said.task_id, pipeline.catch_up)
+        told.announcement = Announcement(said.agent, said.task_id, pipeline)
         announce(told.announcement)
     elif type_ == "agent_completed":
-        _conclude(said)
+        _conclude(said, pipeline)
     pipeline.later(partial(feed, rt, told))
 
 
-def _conclude(said: Any) -> None:
+def _conclude(said: Any, pipeline: Pipeline) -> None:
     """Note at the announcement of a critic what it said, for `record_critic_decision` after it."""
     found = announced()
     if found is not None and (found.agent, found.task_id) == (said.agent, said.task_id):
         found.verdict = said.status
     elif said.status in {"approved", "rejected"}:
-        late = Announcement(said.agent, said.task_id, _nothing)
+        late = Announcement(said.agent, said.task_id, pipeline)
         late.verdict = said.status
         announce(late)
-
-
-def _nothing() -> None:
-    """There is nothing to catch up on."""
 
 
 def record_critic_decision(
@@ -143,7 +140,8 @@ def _critic(verdict: str) -> tuple[str | None, str | None]:
     if frame is not None and frame.ids.agent is not None:
         return frame.ids.agent, frame.ids.task_id
     found = announced()
-    if found is not None and found.verdict in {None, verdict}:
+    mine = found is not None and found.pipeline is runtime.get().require_pipeline()
+    if found is not None and mine and found.verdict in {None, verdict}:
         return found.agent, found.task_id
     return None, None if frame is None else frame.ids.task_id
 

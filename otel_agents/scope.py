@@ -43,8 +43,6 @@ from otel_agents.vocabulary import (
     ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
-    EVENT_PAYLOAD,
-    EVENT_TYPE,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
@@ -198,24 +196,11 @@ class Scope(AsyncWith):
 
     def _start_in(self, rt: runtime.Runtime, context: Context) -> None:
         kind = self.kind
-        outer = current_frame(context)
-        self.parent = outer.scope if outer is not None else None
-        attributes, fields = self._locate(outer)
-        for field, value in fields.items():
-            self._apply(field, value, attributes)
-        if self._known:
-            attributes.update(self._known)
-        if self._attributes:
-            for key, value in self._attributes.items():
-                kept = redact(str(key), plain(value))
-                if kept is not None:
-                    attributes[str(key)] = kept
+        attributes = self._take_place(context)
         # What a sampler may want to know; the rest is put on the span once there is one.
         sampled_by = {OPERATION.key: kind.operation} if kind.operation else {}
         if self.name and kind.name_key is not None:
             sampled_by[kind.name_key.key] = self.name
-        self.own = Tally()
-        self.total = Tally()
         self.context = context
         self._rt = rt
         self._pid = os.getpid()
@@ -251,14 +236,26 @@ class Scope(AsyncWith):
             self._emit("start", self._start, own)
             attempted(self, self.name, attributes.get(AGENT_ATTEMPT.key, 1))
 
-    def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Set the frame; return the attributes that say where it is, and the other fields."""
+    def _take_place(self, context: Context | None = None) -> dict[str, Any]:
+        """Stand where the context is; return the attributes that say where that is, and its own."""
+        outer = current_frame(context)
+        self.parent = outer.scope if outer is not None else None
+        self.own, self.total = Tally(), Tally()
         self.scope_id = f"{getrandbits(64):016x}"
         self.frame, self.id, fields = locate(
             self.kind, self.name, self._given_id, self._fields, outer
         )
         self.frame.scope = self
-        return dict(self.frame.stamp), fields
+        attributes = dict(self.frame.stamp)
+        for field, value in fields.items():
+            self._apply(field, value, attributes)
+        if self._known:
+            attributes.update(self._known)
+        for key, value in (self._attributes or {}).items():
+            kept = redact(str(key), plain(value))
+            if kept is not None:
+                attributes[str(key)] = kept
+        return attributes
 
     def around(self, kind: str) -> Scope | None:
         """Return the nearest open scope of a kind around this one, in this process."""
@@ -382,9 +379,6 @@ class Scope(AsyncWith):
     def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
         pipeline = None if self._rt is None else self._rt.pipeline
         if pipeline is not None:
-            if self.event is not None and self.event[0] == edge:
-                said = {EVENT_TYPE.key: self.event[1], EVENT_PAYLOAD.key: self.event[2]}
-                attributes = {**attributes, **said}
             pipeline.emit(told(self, edge, when, attributes, **ended))
 
     # ------------------------------------------------------------------ while it is open
@@ -492,12 +486,7 @@ class Scope(AsyncWith):
 
     def _stand(self, rt: runtime.Runtime) -> dict[str, Any]:
         """Take a place as an instant, that is over at once; return its attributes."""
-        outer = current_frame()
-        self.parent = outer.scope if outer is not None else None
-        attributes, fields = self._locate(outer)
-        for field, value in fields.items():
-            self._apply(field, value, attributes)
-        self.own = self.total = Tally()
+        attributes = self._take_place()
         self._rt, self._pid, self._ended = rt, os.getpid(), True
         return attributes
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from otel_agents.signals import ModelUse, Signal, signal_id
 from otel_agents.state.liveness import here
 from otel_agents.usage import Usage
+from otel_agents.vocabulary import EVENT_PAYLOAD, EVENT_TYPE
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -29,6 +30,7 @@ class Told(Protocol):
     frame: Frame
     span: Span
     own: Tally
+    event: tuple[Edge, str, dict[str, Any]] | None
 
 
 class Pending(Protocol):
@@ -42,6 +44,9 @@ def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended
     """Return a signal; `ended` are the fields of one that ends its scope."""
     span = scope.span.get_span_context()
     own = scope.own
+    if scope.event is not None and scope.event[0] == edge:
+        said = {EVENT_TYPE.key: scope.event[1], EVENT_PAYLOAD.key: scope.event[2]}
+        attributes = {**attributes, **said}
     return Signal(
         id=signal_id(),
         kind=scope.kind.name,

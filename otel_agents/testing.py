@@ -11,7 +11,7 @@ the program's own providers are left alone.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_agents.signals import Signal
+
+
+_SECONDS: Final = 5.0  # for what a thread of ours has still to do
 
 
 class _MemorySink:
@@ -73,6 +76,7 @@ class Captured:
     @property
     def spans(self) -> list[ReadableSpan]:
         """The spans that have ended, in the order they started."""
+        self._pipeline.catch_up(_SECONDS)
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     @property
@@ -89,7 +93,7 @@ class Captured:
             raise LookupError(message)
         return found[0]
 
-    def metric(self, name: str, **labels: Any) -> float:
+    def metric(self, name: str, /, **labels: Any) -> float:
         """Return the sum of a metric's points that have these labels; 0 where there is none.
 
         A histogram counts its recordings.
@@ -102,6 +106,7 @@ class Captured:
 
     def points(self) -> list[tuple[str, dict[str, Any], float]]:
         """Return every metric point as name, labels and value (of a histogram: the count)."""
+        self._pipeline.catch_up(_SECONDS)
         data = self._reader.get_metrics_data()
         found = []
         for resource in data.resource_metrics if data is not None else ():
