@@ -84,10 +84,10 @@ _OVER: Final = Frame(Ids(), {}, Counts())
 class Scope(AsyncWith):
     """One piece of work of a kind. Make it with `run`, `phase` and so on, not by itself.
 
-    `id` is the scope's own id where its kind has one (run, agent attempt, task, worker); one is
-    made if none is given. `attributes` keep the caller's keys. `fields` are those of the kind
-    (see `vocabulary.KINDS`); an unknown one is reported once and left away. `known` are attributes
-    of an instrumentation's own making, which are taken as they are: plain, bounded, no secrets.
+    `id` is the scope's own where its kind has one (run, agent, task, worker); one is made if none
+    is given. `attributes` keep the caller's keys. `fields` are those of the kind (see
+    `vocabulary.KINDS`); an unknown one is reported once and left away. `known` are attributes of an
+    instrumentation's own making, taken as they are: plain, bounded, without secrets.
     """
 
     __slots__ = (
@@ -126,8 +126,7 @@ class Scope(AsyncWith):
         self._active_key: tuple[Any, ...] = ()
         self._told = 0.0
         self.question: Pending | None = None
-        # When it happens, where that is told later (epoch nanoseconds); and the edge whose signal
-        # is an event of the program's own, its type and payload.
+        # When it happens, where that is told later; an edge whose signal is the program's event.
         self.dated: int | None = None
         self.event: tuple[Edge, str, dict[str, Any]] | None = None
         # What was told inside and is not dealt with yet has to be, before the end.
@@ -241,12 +240,7 @@ class Scope(AsyncWith):
         outer = current_frame(context)
         self.parent = outer.scope if outer is not None else None
         self.own, self.total = Tally(), Tally()
-        self.scope_id = f"{getrandbits(64):016x}"
-        self.frame, self.id, fields = locate(
-            self.kind, self.name, self._given_id, self._fields, outer
-        )
-        self.frame.scope = self
-        attributes = dict(self.frame.stamp)
+        attributes, fields = self._locate(outer)
         for field, value in fields.items():
             self._apply(field, value, attributes)
         if self._known:
@@ -256,6 +250,14 @@ class Scope(AsyncWith):
             if kept is not None:
                 attributes[str(key)] = kept
         return attributes
+
+    def _locate(self, outer: Frame | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Set the frame; return the attributes that say where it is, and the other fields."""
+        self.scope_id = f"{getrandbits(64):016x}"
+        given = self.kind, self.name, self._given_id, self._fields
+        self.frame, self.id, fields = locate(*given, outer)
+        self.frame.scope = self
+        return dict(self.frame.stamp), fields
 
     def around(self, kind: str) -> Scope | None:
         """Return the nearest open scope of a kind around this one, in this process."""

@@ -198,7 +198,7 @@ def test_a_file_that_another_process_renamed_is_opened_anew(tmp_path: Path) -> N
 
 def test_an_unknown_sink_is_one_sentence() -> None:
     """It names what was asked for and what there is."""
-    with pytest.raises(SettingsError, match=r"kafkaesque:x.*console:, jsonl:, otlp:"):
+    with pytest.raises(SettingsError, match=r"kafkaesque:x.*console:, events:, jsonl:, otlp:"):
         make_sink("kafkaesque:x", None)
 
 
