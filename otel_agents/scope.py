@@ -477,8 +477,7 @@ class Scope(AsyncWith):
             if rt.disabled:
                 return
             attributes = self._stand(rt)
-            outcome = self._outcome or "success"
-            attributes[RESULT.key] = outcome
+            attributes[RESULT.key] = outcome = self._outcome or "success"
             self._mark(attributes)
             if self.kind.ended is not None:
                 rt.metrics.add(self.kind.ended, labels_of(self, self.kind.ended, outcome))
