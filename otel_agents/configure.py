@@ -120,6 +120,7 @@ def _event_sinks(settings: Settings, home: Workspace | None) -> list[Sink]:
     The event file is always written, unless the settings name another place for it or no sink at
     all; the console where they name none.
     """
+    heartbeat.begin()
     named = settings.sinks
     urls = []
     if named is None:

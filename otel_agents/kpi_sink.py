@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from otel_agents.event_types import event_of
@@ -22,11 +24,19 @@ class KpiSink:
     name = "kpis"
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._kpis = Kpis()
         self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._last: dict[str, Any] = {}
+        self._until = 0.0
 
     def write(self, signals: Sequence[Signal]) -> None:
         """Take signals in; those that are no events change nothing."""
+        if self._pid != os.getpid():  # a forked child counts what it does itself
+            self._begin()
         with self._lock:
             for signal in signals:
                 event = event_of(signal)
@@ -38,8 +48,18 @@ class KpiSink:
 
     def reading(self) -> dict[str, Any]:
         """Return the six KPIs, None where there is nothing to count, and `counts`."""
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
             return self._kpis.reading()
+
+    def gauge(self, name: str) -> float | None:
+        """Return one KPI as it was within the last second: six gauges are read at once."""
+        now = time.monotonic()
+        if now >= self._until or not self._last:
+            self._last, self._until = self.reading(), now + 1.0
+        value: float | None = self._last[name]
+        return value
 
 
 def kpis_of(rt: Runtime) -> KpiSink:
@@ -57,7 +77,7 @@ def kpis_of(rt: Runtime) -> KpiSink:
 
 def _reader(sink: KpiSink, name: str) -> Callable[[], Iterable[tuple[tuple[Any, ...], float]]]:
     def read() -> list[tuple[tuple[Any, ...], float]]:
-        value = sink.reading()[name]
+        value = sink.gauge(name)
         return [] if value is None else [((), value)]
 
     return read
