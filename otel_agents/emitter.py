@@ -1,10 +1,10 @@
 """The emitter of a process: events and their KPIs, and the server that streams them.
 
-    emitter = get_emitter()
-    await emitter.start()                 # console, live feed and API on http://127.0.0.1:3010
-    emitter.emit("agent_started", {"agent": "coder", "task_id": "t-1"})
-    emitter.get_metrics()["agent_utilization"]
-    await emitter.stop()
+emitter = get_emitter()
+await emitter.start()                 # console, live feed and API on http://127.0.0.1:3010
+emitter.emit("agent_started", {"agent": "coder", "task_id": "t-1"})
+emitter.get_metrics()["agent_utilization"]
+await emitter.stop()
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Emitter:
 
     def record_critic_decision(
         self,
-        rejected: bool,  # noqa: FBT001 - `record_critic_decision(rejected=True)`
+        rejected: bool,
         *,
         task_id: str | None = None,
         agent: str | None = None,

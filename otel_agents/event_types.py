@@ -123,8 +123,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event as its readers see it.
 
     `id` is the signal's, so that a repeat counts once; `time` is seconds since the epoch;
-    `agent_id` is the attempt it is of, where it is known. The payload is the schema's of its type, with whatever else the program gave; in an event that was
-    read from a scope a task, cost or model that nobody named is None.
+    `agent_id` is the attempt it is of, where that is known. The payload is the schema's of its
+    type, with whatever else the program gave; in an event that was read from a scope a task, cost
+    or model that nobody named is None.
     """
 
     id: str
@@ -171,9 +172,9 @@ def _explained(name: str, schema: type[msgspec.Struct], error: Exception) -> tup
         said = "it is missing"
     elif said.startswith("Invalid enum value"):
         said = f"{said.removeprefix('Invalid enum value').strip()} is none of {_CHOICES[field]}"
-    fields = []
-    for one in msgspec.structs.fields(schema):
-        fields.append(one.name if one.required else f"{one.name}?")
+    fields = [
+        one.name if one.required else f"{one.name}?" for one in msgspec.structs.fields(schema)
+    ]
     takes = f"{name} takes {', '.join(fields)}"
     said = said[:1].lower() + said[1:]
     return f"{name}.{field}: {said}; {takes}" if field else f"{name}: {said}; {takes}", field

@@ -10,6 +10,7 @@ thread of the pipeline (`event_feed`), in the order in which the events were tol
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +28,6 @@ from otel_agents.values import tree
 from otel_agents.vocabulary import CRITIC_DECISION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from otel_agents.pipeline import Pipeline
     from otel_agents.runtime import Runtime
 
@@ -58,8 +57,11 @@ def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) ->
         EventError: The type is none, or a field of the payload is missing or wrong.
 
     """
-    given = dict(payload) if isinstance(payload, dict) or hasattr(payload, "keys") else payload
+    given: dict[str, Any] = {}
     try:
+        if not isinstance(payload, Mapping):
+            check(type, payload)  # raises, whatever it is
+        given = dict(payload)
         said = check(type, given)
     except EventError as error:
         if strict:
@@ -110,7 +112,7 @@ def _conclude(said: Any, pipeline: Pipeline) -> None:
 
 
 def record_critic_decision(
-    rejected: bool,  # noqa: FBT001 - `record_critic_decision(rejected=True)`
+    rejected: bool,
     *,
     task_id: str | None = None,
     agent: str | None = None,

@@ -100,10 +100,11 @@ class Buckets:
     than all the rest, and a metric's come in one order.
     """
 
-    __slots__ = ("cells", "metric")
+    __slots__ = ("bounds", "cells", "metric")
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
+        self.bounds = metric.buckets
         self.cells: dict[tuple[tuple[str, Any], ...], list[Any]] = {}
 
     def add(self, value: float, attributes: dict[str, Any]) -> None:
@@ -114,13 +115,13 @@ class Buckets:
         cells = self.cells.get(key)
         if cells is None:
             cells = self._fresh(key)
-        cells[bisect_left(self.metric.buckets, value)] += 1
+        cells[bisect_left(self.bounds, value)] += 1
         cells[-1] += value
 
     def _fresh(self, key: tuple[tuple[str, Any], ...]) -> list[Any]:
         if len(self.cells) >= MAX_SERIES:
             key = tuple(_OVERFLOW.items())
-        return self.cells.setdefault(key, [0] * (len(self.metric.buckets) + 1) + [0.0])
+        return self.cells.setdefault(key, [0] * (len(self.bounds) + 1) + [0.0])
 
     def clear(self) -> None:
         """Start from nothing."""
@@ -161,7 +162,10 @@ class Metrics:
         if total is None:
             total = self._make_sum(metric, metric.labels)
         with self._lock:
-            total.add(values, amount)
+            if values in total.sums:
+                total.sums[values] += amount
+            else:
+                total.add(values, amount)
 
     def count(self, metric: Metric, attributes: dict[str, Any], amount: float) -> None:
         """Add to a counter of the conventions, whose attributes are not ours to fix."""

@@ -45,15 +45,17 @@ if TYPE_CHECKING:
     Key = tuple[str, str, int | None, str | None]
 
 MAX_OVER: Final = 10_000  # ends that are remembered, so that none is told twice
+MAX_LEFT: Final = 1000
 
 
 class Held:
     """What is known of a scope besides the scope: who opened it, what to say of it, what is in it.
 
     `details` are for the signal of an edge. `owner` is the emitter that opened it, if one did.
+    `left` are the contexts of scopes in it that are over, where tasks may still be.
     """
 
-    __slots__ = ("children", "details", "failure", "key", "owner", "thread")
+    __slots__ = ("children", "details", "failure", "key", "left", "owner", "thread")
 
     def __init__(self, key: Key, owner: object = None) -> None:
         self.key = key
@@ -61,6 +63,7 @@ class Held:
         self.details: dict[str, dict[str, Any]] = {}
         self.failure: Failure | None = None
         self.children: list[SpokenScope] = []
+        self.left: list[Context] = []
         self.thread = 0
 
 
@@ -82,47 +85,58 @@ class SpokenScope(Scope):
     def judge(self, verdict: Verdict) -> None:
         """Say how the work went, where no exception will."""
         self._judge(verdict.outcome, verdict.reason)
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if held is not None and verdict.type:
             held.failure = Failure(type=verdict.type, message=self._reason)
 
     def tell(self, edge: Edge, details: dict[str, Any]) -> None:
         """Let the signal of an edge carry details; one of progress is emitted now."""
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if held is not None and details:
             held.details[edge] = details
             if edge == "progress":
                 self.alive()
 
-    def come_in(self) -> None:
-        """Become the current scope, until `take_back`."""
-        held = registry.held.get(self.scope_id)
+    def come_in(self, beside: Context | None = None) -> None:
+        """Become the current scope, until `take_back` makes the one before current again.
+
+        With `beside` that is this context instead of the current one.
+        """
+        held = registry.held_by(self)
         if held is not None:
             held.thread = threading.get_ident()
+            if beside is not None:
+                otel_context.attach(beside)
             self.attach()
 
     def take_back(self) -> None:
-        """Be current nowhere any more, whichever task, thread or context this is called from."""
+        """Be current nowhere any more, whichever task, thread or context this is called from.
+
+        A task that was started inside keeps the context, and goes on outside: in that of the scope
+        around, whose end takes it further out.
+        """
         before = self._before
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if before is None or held is None:
             return
         mine = self.context
-        here = held.thread == threading.get_ident() and self in around()
         self.detach()
-        if not here:
-            _vacate(mine, before[0])
+        for context in (mine, *held.left):
+            _vacate(context, before[0])
+        outer = next((one for one in map(registry.held_by, chain(self.parent)) if one), None)
+        if outer is not None and len(outer.left) < MAX_LEFT:
+            outer.left += [mine, *held.left]
 
     def came_in_here(self) -> Context | None:
         """Return what was current before, if this became current in this very task and thread."""
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if held is None or self._before is None or held.thread != threading.get_ident():
             return None
         before, task = self._before
         return before if task is _current_task() else None
 
     def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if held is not None:
             details = held.details.pop(edge, None)
             if details:
@@ -135,7 +149,7 @@ class SpokenScope(Scope):
         self, rt: Runtime, outcome: Outcome, seconds: float, attributes: dict[str, Any]
     ) -> None:
         super()._finish(rt, outcome, seconds, attributes)
-        held = registry.held.get(self.scope_id)
+        held = registry.held_by(self)
         if held is None:
             return
         if held.failure is not None and ERROR_TYPE.key in attributes:
@@ -145,6 +159,29 @@ class SpokenScope(Scope):
                 child._judge(outcome, "")  # noqa: SLF001 - one class
                 child.take_back()
                 child.end()
+
+    def _measure(self, rt: Runtime, seconds: float, failure: Failure | None) -> None:
+        held = registry.held_by(self)
+        if failure is not None and held is not None and held.failure is not None:
+            failure = held.failure
+        super()._measure(rt, seconds, failure)
+
+
+class OpenedScope(SpokenScope):
+    """A scope that an emitter opens; `first` is what its first signal carries."""
+
+    __slots__ = ("first",)
+
+    def open(self, context: Context, first: dict[str, Any], owner: object) -> None:
+        """Start in a context, without being current."""
+        self.first = first
+        self.start(context)
+        registry.add(self, owner)
+
+    def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
+        if edge == "start" and self.first:
+            attributes = {**attributes, PROGRESS_DETAILS.key: self.first}
+        super()._emit(edge, when, attributes, **ended)
 
 
 class Recorded(Scope):
@@ -182,6 +219,8 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        # Held from looking for a scope to having opened it, so that two threads open one.
+        self.opening = threading.RLock()
         self.open: dict[Key, SpokenScope] = {}
         self.held: dict[str, Held] = {}
         self.over: OrderedDict[Key, None] = OrderedDict()
@@ -190,23 +229,28 @@ class _Registry:
     def begin(self) -> None:
         """Know every run of the process from now on, whoever opens it."""
         with self.lock:
-            rt = runtime.get()
-            if self._rt is not rt:
-                # What was told under another configuration was told elsewhere.
-                self._rt = rt
-                for scope in list(self.open.values()):
-                    scope.take_back()
-                self.open.clear()
-                self.held.clear()
-                self.over.clear()
+            self._renew()
             if self.opened not in scopes.run_listeners:
                 scopes.run_listeners.append(self.opened)
                 for run in list(scopes.open_runs.values()):
-                    self.opened(run)
+                    self.adopt(run)
 
     def opened(self, run: Scope) -> None:
         """Speak for a run that somebody else opens."""
-        self.adopt(run)
+        with self.lock:
+            self._renew()
+            self.adopt(run)
+
+    def _renew(self) -> None:
+        """Forget what was told under another configuration: it was told elsewhere."""
+        rt = runtime.get()
+        if self._rt is not rt:
+            self._rt = rt
+            for scope in list(self.open.values()):
+                scope.take_back()
+            self.open.clear()
+            self.held.clear()
+            self.over.clear()
 
     def adopt(self, scope: Scope) -> SpokenScope | None:
         """Speak for a scope that somebody else opened; None where that is not possible."""
@@ -236,7 +280,7 @@ class _Registry:
             self.open[key] = scope
             self.over.pop(key, None)
             for outer in chain(scope.parent):
-                known = self.held.get(outer.scope_id)
+                known = self.held_by(outer)
                 if known is not None:
                     known.children.append(scope)
                     break
@@ -248,7 +292,7 @@ class _Registry:
             if held is None:
                 return
             for outer in chain(scope.parent):
-                known = self.held.get(outer.scope_id)
+                known = self.held_by(outer)
                 if known is not None and scope in known.children:
                     known.children.remove(scope)
                     break
@@ -292,14 +336,18 @@ class _Registry:
             ours = [scope for key, scope in self.open.items() if fits(key)]
         return ours[-1] if ours else None
 
+    def held_by(self, scope: Scope) -> Held | None:
+        """Return what is known of a scope, or None."""
+        return self.held.get(scope.scope_id)
+
     def owner_of(self, scope: Scope) -> object:
         """Return the emitter that opened a scope, or None."""
-        held = self.held.get(scope.scope_id)
+        held = self.held_by(scope)
         return None if held is None else held.owner
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what is open is the parent's to end."""
-        self.lock = threading.RLock()
+        self.lock, self.opening = threading.RLock(), threading.RLock()
         self.open.clear()
         self.held.clear()
 
@@ -337,9 +385,7 @@ def around() -> Iterator[Scope]:
     return chain(found if isinstance(found, Scope) else None)
 
 
-def place(
-    kind: Kind, run_id: str | None, work_order_id: str | None, number: int | None
-) -> Context:
+def place(kind: Kind, run_id: str | None, work_order_id: str | None, number: int | None) -> Context:
     """Return the context that a scope of a run, and an iteration if given, is to be opened in.
 
     The current one, if it is inside; of what emitters left open there, only what can be around

@@ -93,8 +93,8 @@ class Scope(AsyncWith):
     __slots__ = (
         "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known",
         "_late", "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
-        "awaited", "context", "dated", "event", "frame", "id", "kind", "name", "own", "parent", "question",
-        "scope_id", "span", "total",
+        "awaited", "context", "dated", "event", "frame", "id", "kind", "name", "own", "parent",
+        "question", "scope_id", "span", "total",
     )  # fmt: skip
 
     def __init__(

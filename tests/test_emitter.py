@@ -250,9 +250,7 @@ def test_a_port_that_something_else_has_is_said_and_the_program_goes_on(
     emitter: Emitter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One sentence in the log, None for the address, and events go where they went before."""
-    other = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler
-    )
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     thread = threading.Thread(target=other.serve_forever)
     thread.start()
     try:
@@ -265,10 +263,12 @@ def test_a_port_that_something_else_has_is_said_and_the_program_goes_on(
     emitter.emit("task_queued", QUEUED)
     assert address is None
     assert emitter.flush()
-    assert [record.getMessage() for record in caplog.records if "stream" in record.getMessage()] == [
+    said = (
         f"otel-agents: the event stream is not served: Port {other.server_address[1]} is taken: "
         "end what listens there, or choose another with --port (0 for a free one)."
-    ]
+    )
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message for message in messages if "stream" in message] == [said]
 
 
 def test_an_address_that_others_reach_is_refused_without_a_token(

@@ -1,4 +1,4 @@
-"""Events that a program tells of: what they must say, and the scopes, metrics and facts they are."""
+"""Events that a program tells of: what they must say, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -139,10 +139,11 @@ def test_where_the_caller_is_not_strict_a_wrong_event_is_counted_and_logged(
         oa.emit_event("agent_completed", {"agent": "strange"}, strict=False)
 
     assert captured.metric("otelagents.telemetry.dropped", sink="events", reason="invalid") == 3
-    assert [record.getMessage() for record in caplog.records] == [
+    said = (
         "otel-agents: an event is left out: agent_completed.task_id: it is missing; "
         "agent_completed takes agent, task_id, status, duration_ms, cost_usd"
-    ]
+    )
+    assert [record.getMessage() for record in caplog.records] == [said]
     assert told(captured) == []
 
 

@@ -17,6 +17,8 @@ import socket
 import sys
 import threading
 import weakref
+from collections import deque
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
@@ -41,7 +43,8 @@ HOST: Final = "127.0.0.1"
 PORT: Final = 9464  # of OpenTelemetry's Prometheus exporters, by its specification
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-# Scrapes under way at once, beyond which connections are closed: they run in the host's process.
+# Connections at once, beyond which the oldest is closed: they are threads in the host's process,
+# and one that sends nothing must not keep a scrape out.
 _MOST: Final = 8
 _SECONDS: Final = 10.0  # for a request to come and its answer to be taken
 
@@ -66,21 +69,23 @@ class _Listener(ThreadingMixIn, TCPServer):
     def __init__(self, host: str, port: int, digests: Sequence[bytes]) -> None:
         self.host = host
         self.digests = digests
-        self.places = threading.BoundedSemaphore(_MOST)
+        self._held: deque[socket.socket] = deque()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self.places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        self._held.append(request)
+        while len(self._held) > _MOST:
+            with suppress(OSError):
+                self._held.popleft().shutdown(socket.SHUT_RDWR)  # its thread ends then
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.places.release()
+            with suppress(ValueError):
+                self._held.remove(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that go away; the default writes to the program's stderr."""
@@ -119,8 +124,9 @@ class _Listener(ThreadingMixIn, TCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS
-    server_version = "otel-agents"
-    sys_version = ""
+
+    def version_string(self) -> str:
+        return "otel-agents"
 
     def _answer(self) -> None:
         listener = cast("_Listener", self.server)
