@@ -19,6 +19,7 @@ from otel_agents.signals import STAMPED, Ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
+    from types import TracebackType
 
     from opentelemetry.context import Context
 
@@ -161,7 +162,12 @@ class Extracted(AsyncWith):
         otel_context.attach(self.context)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         """Make the context before it current again."""
         if self._previous is not None:
             otel_context.attach(self._previous)

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from otel_agents.boundary import boundary, caught
 
@@ -67,6 +67,10 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class _Ticking(Protocol):
+    def tick(self) -> None: ...
 
 
 class _Lane:
@@ -200,10 +204,9 @@ class _Lane:
         if self._every is None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._every
-        tick: Callable[[], None] = self.sink.tick  # type: ignore[attr-defined]
         try:
             with self._writing:
-                tick()
+                cast("_Ticking", self.sink).tick()
         except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
             self._failed(error)
 
@@ -268,8 +271,8 @@ class _Jobs:
     linger = 0.0
     batch = 16  # another thread may be waiting to go on with them itself
 
-    def write(self, jobs: Sequence[Any]) -> None:
-        for job in jobs:
+    def write(self, signals: Sequence[Any]) -> None:
+        for job in signals:
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - one job must not cost the others

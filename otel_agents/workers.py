@@ -387,14 +387,19 @@ class Working(AsyncWith):
             caught("working", error)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         """Give the task back."""
         try:
             if self._mine is not None and self._before is not None:
                 leave(self._mine, self._before)
                 self._mine = self._before = None
-        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
-            caught("working", error)
+        except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+            caught("working", failure)
         self._scope.drop(self._task_id)
 
     def _context(self) -> Context:

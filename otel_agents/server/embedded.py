@@ -23,6 +23,8 @@ from otel_agents.store import store_url
 from otel_agents.workspace import Workspace
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+
     from otel_agents.pipeline import Pipeline, Sink
     from otel_agents.settings import Settings
 
@@ -136,9 +138,13 @@ class _Forwarder(OtlpSink):
     name = "server"
     linger = 0.0
 
+    def __init__(self, provider: LoggerProvider) -> None:
+        super().__init__(provider)
+        self._own = provider
+
     def close(self) -> None:
         """Send what waits."""
-        self._provider.shutdown()  # type: ignore[union-attr]
+        self._own.shutdown()
 
 
 def _forwarder(otlp: str, settings: Settings, cause: Exception) -> Sink:
