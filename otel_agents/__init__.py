@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         validation,
         worker,
     )
+    from otel_agents.scrape import prometheus_text
     from otel_agents.version import __version__
     from otel_agents.workers import Worker
 
@@ -57,6 +58,7 @@ __all__ = [
     "model",
     "phase",
     "progress",
+    "prometheus_text",
     "record_critic_decision",
     "run",
     "task",
@@ -79,6 +81,7 @@ _HOMES = {
     "inject": "context",
     "log_context": "logs",
     "model": "model_call",
+    "prometheus_text": "scrape",
     "record_critic_decision": "events",
 }
 

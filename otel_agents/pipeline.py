@@ -53,7 +53,8 @@ class Sink(Protocol):
 
     A sink may say how long signals are to gather before a write, as `linger` in seconds (0.1, and
     0 for what people look at live), how many a write takes at the most, as `batch` (1,000), and
-    have a method `tick()`, called every `every` seconds.
+    have a method `tick()`, called every `every` seconds. One that keeps signals after `write` has
+    an attribute `dropped`, set to a function of reason and number that counts what it loses.
     """
 
     name: str
@@ -82,6 +83,8 @@ class _Lane:
         self._linger: float = getattr(sink, "linger", _LINGER_SECONDS)
         self._every: float | None = getattr(sink, "every", None)
         self._batch: int = getattr(sink, "batch", _BATCH)
+        if hasattr(sink, "dropped"):
+            sink.dropped = self._lose
         self._reset()
 
     def _reset(self) -> None:

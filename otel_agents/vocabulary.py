@@ -342,6 +342,21 @@ TELEMETRY_DROPPED: Final = _metric(
     "telemetry.dropped", "counter", "{item}", "sink reason", "Signals lost, and failures of ours."
 )
 
+# What the server tells of itself.
+SERVER_SIGNALS: Final = _metric(
+    "server.signals", "counter", "{signal}", "",
+    "Signals stored since the server started, by whichever process.",
+)  # fmt: skip
+SERVER_UNREAD: Final = _metric(
+    "server.signals.unread", "gauge", "{signal}", "", "Signals stored and not counted yet."
+)
+SERVER_BEHIND: Final = _metric(
+    "server.behind", "gauge", "s", "", "How long the oldest of what was sent waits to be stored."
+)
+SERVER_WAITING: Final = _metric(
+    "server.waiting", "gauge", "{request}", "", "Requests that wait to be stored."
+)
+
 # The six KPIs, as `state.kpis` counts them in a process; they have no labels.
 KPI_METRICS: Final[dict[str, Metric]] = {
     name: _metric(f"kpi.{name}", "gauge", unit, "", brief)

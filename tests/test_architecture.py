@@ -23,7 +23,7 @@ LEVELS: Final = (
     {"announced"},
     {"runtime", "state"},
     {"store"},
-    {"measures", "telling", "runtime_events"},
+    {"measures", "telling", "runtime_events", "scrape"},
     {"location", "wrapper"},
     {"scope", "drive"},
     {"heartbeat", "tool_call"},

@@ -4,8 +4,9 @@ The definitions (the same in words, with an example: docs/reference/kpis.md):
 
 - The window is from the first event to the last one; while an agent is active, to now.
 - `agent_utilization`: the share of the window in which at least one agent was active. An attempt
-  is active from its `agent_started` to its `agent_completed`: in the order of time, an end closes
-  the oldest start of the same task and agent that is still open. An end that finds none counts
+  is active from its `agent_started` to its `agent_completed`. Events that know their attempt's id
+  belong together by it; of others an end closes, in the order of time, the oldest start of the
+  same task and agent that is still open. An end that finds none counts
   its `duration_ms` back from its time; a start without an end is active still. What lies outside
   of the window does not count.
 - `cost_per_feature`: USD for each feature completed. The money is `cost_usd` of all
@@ -36,6 +37,7 @@ import msgspec
 from otel_agents.state.kpis_parts import (
     LATEST,
     Agent,
+    Attempt,
     Span,
     Task,
     amount,
@@ -92,6 +94,7 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
     feature_count: int = 0
     # What is kept one by one, and how much of it there is.
     tasks: dict[str, Task] = {}
+    attempts: dict[str, Attempt] = {}
     features: dict[str, None] = {}
     kept: int = 0
     # What is left of attempts that are no longer kept: when any was active, how long before the
@@ -114,7 +117,7 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         if reader is None:
             self._task(event.payload)
         else:
-            reader(self, event.payload, moment)
+            reader(self, event, moment)
         if self.kept > self.keep:
             self._shrink()
 
@@ -132,6 +135,13 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.feature_count -= 1
                 self.kept -= 1
             self.features[name] = None
+        for key, attempt in other.attempts.items():
+            known = self.attempts.get(key)
+            if known is None:
+                self.attempts[key] = attempt.copy()
+            else:
+                known.join(attempt)
+                self.kept -= 1
         for key, theirs in other.tasks.items():
             mine = self.tasks.get(key)
             if mine is None:
@@ -191,7 +201,8 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     # ---------------------------------------------------------------- what the events say
 
-    def _queued(self, payload: dict[str, Any], moment: int) -> None:
+    def _queued(self, event: Event, moment: int) -> None:
+        payload = event.payload
         task = self._task(payload)
         if task is None:
             return
@@ -206,20 +217,29 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             if task.passed:
                 self._complete(feature)
 
-    def _agent_started(self, payload: dict[str, Any], moment: int) -> None:
+    def _agent_started(self, event: Event, moment: int) -> None:
+        payload = event.payload
         self.started += 1
         task, agent = self._agent(payload)
-        agent.starts.append(moment)
+        if event.agent_id is None:
+            agent.starts.append(moment)
+            self.kept += 1
+        else:
+            self._attempt(event.agent_id).begin(moment)
         agent.attempts += 1
-        self.kept += 1
         if agent.attempts > 1 and task is not None:
             self.retries += 1
 
-    def _agent_completed(self, payload: dict[str, Any], moment: int) -> None:
+    def _agent_completed(self, event: Event, moment: int) -> None:
+        payload = event.payload
         self.completed += 1
         task, agent = self._agent(payload)
-        agent.ends.append((moment, amount(payload.get("duration_ms"), 1e3, 0)))
-        self.kept += 1
+        duration = amount(payload.get("duration_ms"), 1e3, 0)
+        if event.agent_id is None:
+            agent.ends.append((moment, duration))
+            self.kept += 1
+        else:
+            self._attempt(event.agent_id).finish(moment, duration)
         cost = amount(payload.get("cost_usd"), _NANO, -1)
         if cost < 0:
             self.unpriced += 1
@@ -233,7 +253,8 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             agent.told = _counted(agent.told, rejected=rejected)
             self._decide(agent.told[rejected], agent.recorded[rejected], rejected=rejected)
 
-    def _validated(self, payload: dict[str, Any], moment: int) -> None:
+    def _validated(self, event: Event, moment: int) -> None:
+        payload = event.payload
         self.validations += 1
         self.cost += amount(payload.get("cost"), _NANO, 0)
         task = self._task(payload)
@@ -247,7 +268,8 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
                     for feature in task.features:
                         self._complete(feature)
 
-    def _decided(self, payload: dict[str, Any], _moment: int) -> None:
+    def _decided(self, event: Event, _moment: int) -> None:
+        payload = event.payload
         rejected = payload.get("rejected") is True
         if text(payload.get("agent")):
             _, agent = self._agent(payload)
@@ -286,6 +308,15 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             owner.agents[name] = agent = Agent()
             self.kept += 1
         return task, agent
+
+    def _attempt(self, agent_id: str) -> Attempt:
+        """Return the attempt of an id."""
+        key = text(agent_id)
+        found = self.attempts.get(key)
+        if found is None:
+            self.attempts[key] = found = Attempt()
+            self.kept += 1
+        return found
 
     def _decide(self, counted: int, beside: int, *, rejected: bool) -> None:
         """Count a verdict, where as many have not been told in the other way."""
@@ -345,6 +376,10 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         target = self.keep * 3 // 4
         settled: list[Span] = []
         for spare_open in (True, False):
+            for key in list(self.attempts):
+                if self.kept <= target:
+                    break
+                self._settle_attempt(key, settled, spare_open=spare_open)
             for key in list(self.tasks):
                 if self.kept <= target:
                     break
@@ -375,12 +410,31 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             self.tasks[key] = task
             self.kept += task.size
 
+    def _settle_attempt(self, key: str, settled: list[Span], *, spare_open: bool) -> None:
+        attempt = self.attempts[key]
+        span = attempt.span
+        if span is None and spare_open:
+            return
+        del self.attempts[key]
+        self.kept -= 1
+        if span is not None:
+            settled.append(span)
+        else:
+            self.left_open += 1
+            self.left_since = min(self.left_since, attempt.start)
+
     def _activity(self, now: float) -> tuple[int, int, int]:
         """Return µs with an agent at work, how many are at work, and the µs of the window."""
         if not self.events:
             return 0, 0, 0
         spans = self.spans.copy()
         active, since, end = self.left_open, self.left_since, self.last
+        for attempt in self.attempts.values():
+            if (span := attempt.span) is not None:
+                spans.append(span)
+            else:
+                active += 1
+                since = min(since, attempt.start)
         for agent in chain.from_iterable(task.agents.values() for task in self.tasks.values()):
             if len(agent.starts) == len(agent.ends) == 1 and agent.starts[0] <= agent.ends[0][0]:
                 spans.append((agent.starts[0], agent.ends[0][0]))  # nearly all of them
@@ -401,7 +455,7 @@ _SUMS: Final = (
     "task_count", "retries", "decisions", "rejections", "tasks_completed", "completion",
     "feature_count", "kept", "active_before", "left_open",
 )  # fmt: skip
-_READERS: Final[dict[str, Callable[[Kpis, dict[str, Any], int], None]]] = {
+_READERS: Final[dict[str, Callable[[Kpis, Event, int], None]]] = {
     "task_queued": Kpis._queued,  # noqa: SLF001 - the class's own table
     "agent_started": Kpis._agent_started,  # noqa: SLF001
     "agent_completed": Kpis._agent_completed,  # noqa: SLF001

@@ -19,6 +19,40 @@ _NONE: Final = (0, 0)
 _MOST: Final = 1e12  # of any amount, as event_types has it
 
 
+class Attempt(msgspec.Struct, array_like=True, gc=False):
+    """One attempt that events name by its id: start, end and the µs that its end says it took."""
+
+    start: int = LATEST
+    end: int = -1
+    duration: int = 0
+
+    @property
+    def span(self) -> Span | None:
+        """When it was active; None while it is."""
+        if self.end < 0:
+            return None
+        if self.start <= self.end:
+            return self.start, self.end
+        return self.end - self.duration, self.end
+
+    def begin(self, moment: int) -> None:
+        """Take in a start; of several the earliest counts."""
+        self.start = min(self.start, moment)
+
+    def finish(self, moment: int, duration: int) -> None:
+        """Take in an end; of several the latest counts."""
+        self.end, self.duration = max((self.end, self.duration), (moment, duration))
+
+    def join(self, other: Attempt) -> None:
+        """Add what another part of the same says."""
+        self.begin(other.start)
+        self.finish(other.end, other.duration)
+
+    def copy(self) -> Attempt:
+        """Return one that changes apart."""
+        return Attempt(self.start, self.end, self.duration)
+
+
 class Agent(msgspec.Struct, array_like=True, gc=False):
     """An agent at a task: starts in µs since the epoch, ends with the µs that they say it took.
 
@@ -146,7 +180,6 @@ def text(value: object) -> str:
 
 def amount(value: object, unit: float, otherwise: int) -> int:
     """Return a number in whole units; `otherwise` where it is none, or cannot be an amount."""
-    if type(value) is float or type(value) is int:
-        if 0 <= value <= _MOST:
-            return round(value * unit)
+    if (type(value) is float or type(value) is int) and 0 <= value <= _MOST:
+        return round(value * unit)
     return otherwise

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_agents.metrics import Buckets, Family, Sums, labelled
+from otel_agents.metrics import MAX_SERIES, Buckets, Family, Sums, labelled
 from otel_agents.signals import LOST_AFTER_SECONDS
 from otel_agents.usage import Usage
 from otel_agents.values import cut
@@ -25,6 +25,7 @@ from otel_agents.vocabulary import (
     KINDS,
     OUTCOMES,
     RUN_ACTIVE,
+    RUNS_COMPLETED,
     SAYS,
     TASK_QUEUE,
     TOKENS,
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from otel_agents.signals import ModelUse, Signal
     from otel_agents.vocabulary import Kind, Metric
 
-# What is remembered: scopes, the ones longest unheard of forgotten first, and runs under way.
-_SCOPES: Final = 20_000
+# Scopes that are remembered: under way, and ended, of which something may come late. Those unheard
+# of for longest are forgotten first.
+_UNDER_WAY: Final = 50_000
+_ENDED: Final = 20_000
 _LONGEST: Final = 1e9  # seconds; a duration beyond is garbage
 _DEAREST: Final = 1e12  # USD; a cost beyond is garbage
 _MOST_TOKENS: Final = 1 << 53
@@ -45,6 +48,7 @@ _MODELS: Final = 100  # of one scope
 _NAME: Final = 500  # characters of a label; names come from senders
 _PLACES: Final = frozenset({"workflow", "phase", "agent"})
 _BUDGETS: Final = {"budget_warning": "warning", "budget_exceeded": "exceeded"}
+_VERDICTS: Final = {"approved": "success", "rejected": "failure"}
 _EPSILON: Final = 1e-12
 
 
@@ -62,10 +66,9 @@ class _Spent:
 class _Scope:
     """What has to be remembered of one scope."""
 
-    __slots__ = ("ended", "queue", "spent")
+    __slots__ = ("queue", "spent")
 
     def __init__(self) -> None:
-        self.ended = False
         self.queue: str | None = None
         self.spent: dict[tuple[str, str], _Spent] = {}
 
@@ -78,10 +81,13 @@ class Measures:
         self._sums: dict[str, Sums] = {}
         self._buckets: dict[str, Buckets] = {}
         self._scopes: OrderedDict[str, _Scope] = OrderedDict()
+        self._ended: OrderedDict[str, _Scope] = OrderedDict()
         # Runs under way: by scope the workflow and the run, and by run when it was last heard of.
         self._open: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._heard: dict[str, int] = {}
         self._workflows: dict[str, None] = {}
+        # How often a critic's decision was told as its agent's end, and by itself.
+        self._decisions: OrderedDict[tuple[str | None, str, str], list[int]] = OrderedDict()
 
     def apply(self, signal: Signal) -> None:
         """Take in one signal, which must not have come before."""
@@ -96,9 +102,11 @@ class Measures:
                 self._follow(signal)
             if signal.usage is not None or signal.cost is not None:
                 self._spend(signal)
+            if signal.edge == "end":
+                self._forget(signal.scope_id)
         self._hear(signal)
         if EVENT_TYPE.key in signal.attributes:
-            self._event(kind, signal)
+            self._event(signal)
 
     def families(self, now: int) -> list[Family]:
         """Return every metric that was told of.
@@ -119,6 +127,10 @@ class Measures:
     def _start(self, kind: Kind, signal: Signal) -> None:
         if kind.started is not None:
             self._add(kind.started, _labels(kind.started, kind, signal))
+        if kind.name == "run":
+            # There at 0 before the first one ends: an increase from nothing is none to Prometheus.
+            for said in dict.fromkeys(SAYS["run"].values()):
+                self._add(RUNS_COMPLETED, (_name(signal.ids.workflow), said), 0)
         queue = signal.attributes.get(TASK_QUEUE.key)
         if isinstance(queue, str) and queue:
             self._scope(signal).queue = queue
@@ -141,13 +153,23 @@ class Measures:
     def _scope(self, signal: Signal) -> _Scope:
         key = signal.scope_id or signal.id
         found = self._scopes.get(key)
+        if found is not None:
+            self._scopes.move_to_end(key)
+            return found
+        found = self._ended.get(key)
         if found is None:
             found = self._scopes[key] = _Scope()
-            if len(self._scopes) > _SCOPES:
+            if len(self._scopes) > _UNDER_WAY:
                 self._scopes.popitem(last=False)
-        else:
-            self._scopes.move_to_end(key)
         return found
+
+    def _forget(self, key: str) -> None:
+        """Take a scope that has ended for one of which no more is likely to come."""
+        scope = self._scopes.pop(key, None)
+        if scope is not None:
+            self._ended[key] = scope
+            if len(self._ended) > _ENDED:
+                self._ended.popitem(last=False)
 
     def _add(self, metric: Metric, values: tuple[Any, ...], amount: float = 1) -> None:
         sums = self._sums.get(metric.name)
@@ -158,18 +180,18 @@ class Measures:
     # ------------------------------------------------------------------ runs under way
 
     def _follow(self, signal: Signal) -> None:
-        scope = self._scope(signal)
+        self._scope(signal)
         workflow, run = _name(signal.ids.workflow) or "", signal.ids.run_id or signal.scope_id
-        self._workflows[workflow] = None
+        if len(self._workflows) < MAX_SERIES:
+            self._workflows[workflow] = None
         if signal.edge == "end":
-            scope.ended = True
             self._open.pop(signal.scope_id, None)
-        elif not scope.ended:
+        elif signal.scope_id not in self._ended:
             # A heartbeat will do: the run may have begun before the server did.
             self._open[signal.scope_id] = workflow, run
             self._open.move_to_end(signal.scope_id)
             self._heard.setdefault(run, 0)
-            if len(self._open) > _SCOPES:
+            if len(self._open) > _ENDED:
                 _, (_, gone) = self._open.popitem(last=False)
                 self._heard.pop(gone, None)
 
@@ -192,7 +214,7 @@ class Measures:
             del self._open[key]
         counts = dict.fromkeys(self._workflows, 0)
         for workflow, _ in self._open.values():
-            counts[workflow] += 1
+            counts[workflow] = counts.get(workflow, 0) + 1
         total = Sums(RUN_ACTIVE, RUN_ACTIVE.labels)
         for workflow, count in counts.items():
             total.add((workflow,), count)
@@ -245,21 +267,45 @@ class Measures:
 
     # ------------------------------------------------------------------ events
 
-    def _event(self, kind: Kind | None, signal: Signal) -> None:
+    def _event(self, signal: Signal) -> None:
         """Count what no scope tells: the events of a program."""
         type_ = signal.attributes[EVENT_TYPE.key]
         payload = signal.attributes.get(EVENT_PAYLOAD.key)
         if not isinstance(type_, str) or not isinstance(payload, dict):
             return
+        status = payload.get("status")
         if type_ == CRITIC_DECISION:
-            name = _name(payload.get("name")) or _name(payload.get("agent"))
-            result = "failure" if payload.get("rejected") else "success"
-            self._add(CRITIC_DECISIONS, (name, result))
+            verdict = "rejected" if payload.get("rejected") else "approved"
+            self._decide(payload, verdict, _name(payload.get("name")), recorded=True)
+        elif type_ == "agent_completed" and isinstance(status, str) and status in _VERDICTS:
+            self._decide(payload, status, None, recorded=False)
         elif type_ in _BUDGETS:
             unit = _name(payload.get("unit")) or "USD"
             self._add(BUDGET_EVENTS, (_name(payload.get("scope")), unit, _BUDGETS[type_]))
-        elif type_ == "hitl_escalated" and (kind is None or signal.edge != "start"):
+        elif type_ == "validation_complete" and not signal.parent_id:
+            # Where there is a scope around, that one's signal has the cost.
+            cost = payload.get("cost")
+            if isinstance(cost, float | int):
+                self._count(_Scope(), signal, ("", ""), {}, cost, 0)
+        elif type_ == "hitl_escalated":
             self._add(HITL_ESCALATIONS, (_name(signal.ids.workflow),))
+
+    def _decide(
+        self, payload: dict[str, Any], verdict: str, name: str | None, *, recorded: bool
+    ) -> None:
+        """Count a critic's decision, which may be told twice: by itself and as its agent's end."""
+        agent, task = _name(payload.get("agent")), _name(payload.get("task_id"))
+        if agent is not None:
+            key = task, agent, verdict
+            told = self._decisions.setdefault(key, [0, 0])
+            before = max(told)
+            told[recorded] += 1
+            self._decisions.move_to_end(key)
+            if len(self._decisions) > _ENDED:
+                self._decisions.popitem(last=False)
+            if max(told) == before:
+                return
+        self._add(CRITIC_DECISIONS, (name or agent, _VERDICTS[verdict]))
 
 
 def _labels(

@@ -1,0 +1,92 @@
+"""A scrape and OTLP give Prometheus the same metrics, so that dashboards serve both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from prometheus_client.parser import text_string_to_metric_families
+
+from otel_agents import (
+    agent,
+    emit_event,
+    gate,
+    iteration,
+    model,
+    phase,
+    run,
+    task,
+    tool,
+    worker,
+)
+from otel_agents.exposition import exposition
+from otel_agents.metrics import Metrics
+from otel_agents.testing import capture
+from otel_agents.usage import Usage
+
+if TYPE_CHECKING:
+    from conftest import Backends
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+# What the collector's way adds, of the resource and the scope.
+ADDED = ("job", "instance", "otel_scope", "telemetry_", "service_", "__name__")
+
+
+def work() -> None:
+    for error in (None, ValueError("no")):
+        try:
+            with run('a "shop"'), iteration(), phase("build"), task("t-1", queue="digest"):
+                with agent("coder"), model("priced", provider="openai") as call:
+                    call.chunk()
+                    call.answered(
+                        Usage(
+                            input_tokens=9, cache_read_tokens=4, output_tokens=3,
+                            reasoning_tokens=1, requests=1,
+                        )
+                    )  # fmt: skip
+                with tool("grep"), worker("indexer", worker_id="w-1"):
+                    gate("lint", passed=True).record()
+                emit_event("budget_warning", {"scope": "run", "limit": 1, "spent": 0.9})
+                if error is not None:
+                    raise error
+        except ValueError:
+            pass
+
+
+@pytest.mark.parametrize("semconv", ["compat", "latest"])
+def test_a_scrape_has_the_names_labels_and_counts_of_otlp(backends: Backends, semconv: str) -> None:
+    """Of our own metrics and of those of the conventions, in both of their generations."""
+    service = f"names-{semconv}"
+    where = f"http://127.0.0.1:{backends.stack.ports['otlp_http']}/v1/metrics"
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(where), 3_600_000)
+    provider = MeterProvider([reader], resource=Resource({"service.name": service}))
+    metrics = Metrics(provider)
+    with capture(prices={"priced": {"input": 1.0, "output": 2.0}}, semconv=semconv) as captured:
+        captured.runtime.metrics = metrics
+        work()
+        assert captured.signals  # and with them the events were dealt with
+    expected = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition(metrics.families())[1].decode())
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")  # whose bounds are spelled `1.0` here and `1` there
+    }
+    provider.force_flush()
+
+    def pushed() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        found = {}
+        for one in backends.query(f'{{job="{service}"}}'):
+            named = one["metric"]
+            labels = {key: said for key, said in named.items() if not key.startswith(ADDED)}
+            found[named["__name__"], frozenset(labels.items())] = float(one["value"][1])
+        return {key: value for key, value in found.items() if not key[0].endswith("_bucket")}
+
+    backends.eventually(lambda: len(pushed()) >= len(expected))
+    assert pushed() == pytest.approx(expected)
+    assert len(expected) > 30
+    provider.shutdown()
