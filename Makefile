@@ -36,6 +36,7 @@ tests: $(VENV)/.done
 generated: $(VENV)/.done
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python docs/schema.py --check
+	@$(BIN)/python docs/events.py --check
 
 bench: $(VENV)/.done ## measure the hot path beside its peers, cold starts, and the server's ingest
 	@$(BIN)/python benchmarks/hot_path.py

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent / "reference"
 _NOTE: Final = "<!-- Made by docs/generate.py from the code. Do not edit. -->\n\n"
-_TYPES: Final = {str: "string", int: "int", float: "double", bool: "bool", list: "string[]"}
+_TYPES: Final = {
+    str: "string", int: "int", float: "double", bool: "bool", list: "string[]", dict: "object",
+}  # fmt: skip
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.logs import log_context
     from otel_agents.model_call import model
+    from otel_agents.progress_emitter import ProgressEmitter
     from otel_agents.scopes import (
         agent,
         delivery,
@@ -43,6 +44,7 @@ __all__ = [
     "Emitter",
     "EventError",
     "OtelAgentsInstrumentor",
+    "ProgressEmitter",
     "Worker",
     "__version__",
     "agent",
@@ -73,6 +75,7 @@ _HOMES = {
     "Emitter": "emitter",
     "EventError": "errors",
     "OtelAgentsInstrumentor": "instrumentor",
+    "ProgressEmitter": "progress_emitter",
     "Worker": "workers",
     "__version__": "version",
     "emit_event": "events",

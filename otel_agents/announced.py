@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry.trace import set_span_in_context
 
-from otel_agents.context import FRAME_KEY
+from otel_agents.context import FRAME_KEY, current_frame
 from otel_agents.vocabulary import KINDS
 
 if TYPE_CHECKING:
@@ -36,14 +36,20 @@ class Announcement:
     `verdict` is `approved` or `rejected` where the agent is a critic that ended so.
     """
 
-    __slots__ = ("agent", "pipeline", "scope", "task_id", "verdict")
+    __slots__ = ("agent", "pipeline", "run_id", "scope", "task_id", "verdict")
 
     def __init__(self, agent: str, task_id: str, pipeline: Pipeline) -> None:
         self.agent = agent
+        self.run_id = _run_id(otel_context.get_current())
         self.task_id = task_id
         self.pipeline = pipeline
         self.scope: Any = None
         self.verdict: str | None = None
+
+
+def _run_id(context: Context) -> str | None:
+    frame = current_frame(context)
+    return None if frame is None else frame.ids.run_id
 
 
 def announce(announcement: Announcement) -> None:
@@ -62,10 +68,17 @@ def without(context: Context) -> Context:
     return otel_context.set_value(_KEY, None, context)
 
 
-def call_of(name: str | None, context: Context) -> tuple[Kind, Context] | None:
-    """Return the kind and the context for an agent's scope that was announced; None otherwise."""
+def call_of(
+    name: str | None, context: Context, pipeline: Pipeline | None
+) -> tuple[Kind, Context] | None:
+    """Return the kind and the context for an agent's scope that was announced; None otherwise.
+
+    An announcement is of the run it was made in: one that nobody concluded stays in its context.
+    """
     found = announced(context)
-    if found is None or found.agent != name:
+    if found is None or found.agent != name or found.pipeline is not pipeline:
+        return None
+    if found.run_id != _run_id(context):
         return None
     if found.scope is None:
         found.pipeline.catch_up()

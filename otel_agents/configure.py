@@ -107,10 +107,11 @@ def _sinks(settings: Settings) -> list[Sink]:
             urls += ["jsonl:", settings.store or "sqlite:"]
         elif settings.store is not None:
             urls.append(settings.store)
-        if settings.redis_url is not None:
-            urls.append(settings.redis_url)
         if _logs_are_exported():
             urls.append("otlp:")
+    redis_url = settings.redis_url
+    if redis_url is not None and settings.sinks != () and redis_url not in urls:
+        urls.append(redis_url)
     return _made(urls, home)
 
 

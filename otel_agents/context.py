@@ -84,13 +84,14 @@ def current_ids() -> Ids | None:
     return None if frame is None else frame.ids
 
 
-def _current_task() -> object:
+def current_task() -> object:
+    """Return the task that runs here, or None outside any loop."""
     return None if asyncio._get_running_loop() is None else asyncio.current_task()  # noqa: SLF001
 
 
 def enter(mine: Context) -> tuple[Context, object]:
     """Make a context the current one and return what `leave` wants to know."""
-    before = otel_context.get_current(), _current_task()
+    before = otel_context.get_current(), current_task()
     otel_context.attach(mine)
     return before
 
@@ -112,11 +113,11 @@ def leave(mine: Context, before: tuple[Context, object]) -> None:
             scope = scope.parent
     if current is mine or scope is not None:
         otel_context.attach(previous)
-    if task is not _current_task():
-        _vacate(mine, previous)
+    if task is not current_task():
+        vacate(mine, previous)
 
 
-def _vacate(mine: Context, previous: Context) -> None:
+def vacate(mine: Context, previous: Context) -> None:
     """Turn a context whose scope is over into the one before it, wherever it is still current.
 
     A task that was handed an item by an asynchronous generator has the generator's context, and

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 3010
+_STOP_SECONDS: Final = 2.0  # for what was told to reach every sink
 # What `pip install otel-agents` leaves away, and the server needs.
 _EXTRA: Final = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "websockets", "jinja2"})
 
@@ -119,7 +120,7 @@ class Emitter:
                 return
             atexit.unregister(self.stop_in_thread)
             try:
-                runtime.get().require_pipeline().catch_up()
+                self.flush(_STOP_SECONDS)
                 embedded.stop()
             except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
                 caught("event stream", error)

@@ -17,13 +17,14 @@ from opentelemetry.trace import get_current_span
 
 from otel_agents.announced import without
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, stamp_of
+from otel_agents.kept import kept
 from otel_agents.runtime_events import emit_fact
 from otel_agents.scope import Scope
 from otel_agents.signals import Ids
 from otel_agents.tally import add
 from otel_agents.tasks import TaskScope
 from otel_agents.usage import Usage
-from otel_agents.values import cut, tree
+from otel_agents.values import cut
 from otel_agents.vocabulary import (
     AGENT_TOOLS,
     BUDGET_EVENTS,
@@ -162,7 +163,7 @@ def feed(rt: Runtime, told: Told) -> None:
     """Deal with one event; what goes wrong is the pipeline's to catch."""
     for key, value in told.payload.items():
         if isinstance(value, str):
-            told.payload[key] = tree(value, str(key))  # redacted and cut
+            told.payload[key] = kept(str(key), value)  # redacted and cut
     _FEEDS[told.type](rt, told)
 
 

@@ -23,8 +23,8 @@ from otel_agents.context import current_frame
 from otel_agents.errors import EventError
 from otel_agents.event_feed import Told, feed
 from otel_agents.event_types import check
+from otel_agents.kept import kept
 from otel_agents.kpi_sink import kpis_of
-from otel_agents.values import tree
 from otel_agents.vocabulary import CRITIC_DECISION
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) ->
     try:
         for key, value in given.items():
             if value.__class__ not in _PLAIN:
-                given[key] = tree(value, str(key))  # the caller may go on to change it
+                given[key] = kept(str(key), value)  # the caller may go on to change it
         tell(type, said, given)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("event", error)
@@ -130,7 +130,10 @@ def record_critic_decision(
             agent, task = _critic("rejected" if rejected else "approved")
             task_id = task if task_id is None else task_id
         found = {"task_id": task_id, "agent": agent, "name": name}
-        payload = {"rejected": rejected, **{k: tree(v) for k, v in found.items() if v is not None}}
+        payload = {
+            "rejected": rejected,
+            **{k: kept(k, v) for k, v in found.items() if v is not None},
+        }
         tell(CRITIC_DECISION, None, payload)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("critic decision", error)

@@ -42,8 +42,11 @@ def error_type_of(error: BaseException) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def failure_of(error: BaseException, *, message: bool) -> Failure:
-    """Return what a signal says of an exception; its text only where `message` allows."""
+def failure_of(error: BaseException, *, message: bool, said: str = "") -> Failure:
+    """Return what a signal says of an exception: what was `said` on purpose, or else its text.
+
+    The text only where `message` allows: it can quote a prompt.
+    """
     where = ""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
@@ -51,8 +54,8 @@ def failure_of(error: BaseException, *, message: bool) -> Failure:
     if traceback is not None:
         code = traceback.tb_frame.f_code
         where = f"{os.path.basename(code.co_filename)}:{traceback.tb_lineno} in {code.co_name}"  # noqa: PTH119
-    text = ""
-    if message:
+    text = said
+    if message and not said:
         first = error.args[0] if error.args else ""
         text = str(redact("", plain(first)))
     return Failure(type=error_type_of(error), message=text, where=where)

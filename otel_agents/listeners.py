@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import functools
 import inspect
 import os
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents import runtime
 from otel_agents.boundary import boundary
+from otel_agents.failures import failure_of
 from otel_agents.state.progress import progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from concurrent.futures import Future
 
     from otel_agents.pipeline import Pipeline
     from otel_agents.signals import Signal
@@ -30,22 +32,24 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.0  # that `unsubscribe` waits at most
-_LOOK_SECONDS: Final = 0.2  # how often a wait for a loop looks whether it is still there
+MAX_WAITING: Final = 20_000  # messages that a listener on the program's loop may have waiting
 
 
 def name_of(listener: Listener) -> str:
     """Return a listener's qualified name; that of its class where it has none itself."""
-    while hasattr(listener, "func") and type(listener).__name__ == "partial":
-        listener = listener.func
-    named = listener if isinstance(getattr(listener, "__qualname__", None), str) else type(listener)
+    named: Any = listener
+    while type(named) is functools.partial:
+        named = named.func
+    if not isinstance(getattr(named, "__qualname__", None), str):
+        named = type(named)
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
 class ListenerSink:
     """Tells one listener of every progress message, in order, from the thread of its lane.
 
-    A listener that is or returns a coroutine is awaited before the next message: on the loop that
-    ran where it was subscribed, else on a loop of the lane's own thread.
+    What a listener that is or returns a coroutine is to do waits in a line of its own: on the loop
+    that ran where it was subscribed, else on one of the lane's thread.
     """
 
     linger = 0.0
@@ -55,10 +59,11 @@ class ListenerSink:
         self.listened = name_of(listener)
         self.name = f"listener {self.listened}"
         self.stopped = False
-        self.loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises for none
+        self.late = False  # stopped for having taken too long
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises for none
+        self.line = None if loop is None else _Line(loop, self._failed)
         self._pid = os.getpid()
         self._thread = 0
-        self._task: asyncio.Task[Any] | None = None
         self._runner: asyncio.Runner | None = None
         self._warned = float("-inf")
 
@@ -67,9 +72,10 @@ class ListenerSink:
         self._thread = threading.get_ident()
         if self._pid != os.getpid():
             # The loops of a process do not run in a child forked from it.
-            self._pid, self.loop, self._runner, self._task = os.getpid(), None, None, None
-        for signal in signals:
+            self._pid, self.line, self._runner = os.getpid(), None, None
+        for number, signal in enumerate(signals):
             if self.stopped:
+                self._lost(len(signals) - number if self.late else 0)
                 return
             for message in progress_of(signal):
                 try:
@@ -79,74 +85,161 @@ class ListenerSink:
 
     def close(self) -> None:
         """Let go of the loop, where there was one of its own."""
-        self.stopped = True
         runner, self._runner = self._runner, None
         if runner is not None and not runner.get_loop().is_running():
             runner.close()
+        if self.line is not None and not self.line.loop.is_running():
+            self._lost(self.line.stop())
+
+    def stop(self, deadline: float | None = None) -> None:
+        """Tell no more, after what is in line has been told or the deadline has passed."""
+        line = self.line
+        if line is not None and deadline is not None:
+            line.idle.wait(max(0.0, deadline - time.monotonic()))
+        self.late = deadline is not None
+        self.stopped = True
+        if line is not None:
+            self._lost(line.stop())
 
     def _tell(self, message: dict[str, Any]) -> None:
         # In a context of its own: what a listener does is no part of any run.
         clean = contextvars.Context()
         found = clean.run(self.listener, message)
-        if inspect.isawaitable(found):
-            clean.run(self._await, found)
-
-    def _await(self, found: Awaitable[Any]) -> None:
-        if self.loop is None:
-            if self._runner is None:
-                self._runner = asyncio.Runner()
-            self._runner.run(self._inside(found))
+        if not inspect.isawaitable(found):
             return
-        inside = self._inside(found)
-        try:
-            future = asyncio.run_coroutine_threadsafe(inside, self.loop)
-        except RuntimeError:
-            inside.close()
-            _discard(found)
-            raise
-        self._wait(future)
-
-    def _wait(self, future: Future[None]) -> None:
-        """Wait for what runs on the program's loop, as long as that runs."""
-        while True:
-            try:
-                return future.result(_LOOK_SECONDS)
-            except TimeoutError:
-                if future.done():  # the listener's own time is out, or it has just finished
-                    return future.result()
-                if self.loop is None or self.loop.is_closed():
-                    message = "the event loop of the listener is closed"
-                    raise RuntimeError(message) from None
-
-    async def _inside(self, found: Awaitable[Any]) -> None:
-        self._task = asyncio.current_task()
-        try:
-            await found
-        finally:
-            self._task = None
+        if self.line is not None:
+            self.line.put(found, clean)
+            return
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._runner.run(_guarded(found), context=clean)
 
     def called_here(self) -> bool:
         """Return whether the running code is the listener's own."""
         if self._thread == threading.get_ident():
             return True
-        return self._task is not None and self._task is _current_task()
+        task = None if self.line is None else self.line.task
+        return task is not None and task is _current_task()
 
     def on_its_loop(self) -> bool:
         """Return whether waiting here would keep the listener from being told."""
-        return self.loop is not None and self.loop is asyncio._get_running_loop()  # noqa: SLF001
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises for none
+        return self.line is not None and self.line.loop is loop
 
-    def _failed(self, error: BaseException) -> None:
+    def _lost(self, count: int, reason: str = "closed") -> None:
         rt = runtime.peek()
-        if rt is not None:
-            rt.metrics.dropped(self.name, type(error).__name__, 1)
+        if rt is not None and count:
+            rt.metrics.dropped(self.name, reason, count)
+
+    def _failed(self, error: BaseException, count: int = 1) -> None:
+        self._lost(count, type(error).__name__)
         now = time.monotonic()
         if now - self._warned >= QUIET_SECONDS:
             self._warned = now
+            failure = failure_of(error, message=True)
             boundary.warn(
-                "otel-agents: the progress listener %s failed; the others go on: %s",
+                "otel-agents: the progress listener %s failed; the program goes on: %s: %s (%s)",
                 self.listened,
-                type(error).__name__,
+                failure.type,
+                failure.message,
+                failure.where,
             )
+
+
+class _Line:
+    """What a listener is to do on the program's loop, one after the other.
+
+    The lane does not wait for it: a program that flushes on its loop would wait for itself.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, failed: Callable[[BaseException, int], None]
+    ) -> None:
+        self.loop = loop
+        self.task: asyncio.Task[None] | None = None
+        self.idle = threading.Event()
+        self.idle.set()
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._waiting: deque[tuple[Awaitable[Any], contextvars.Context]] = deque()
+
+    def put(self, work: Awaitable[Any], context: contextvars.Context) -> None:
+        """Add to the end of the line; raise where the loop is gone or the line too long."""
+        with self._lock:
+            if self._stopped or len(self._waiting) >= MAX_WAITING:
+                _discard(work)
+                message = "the listener has stopped, or too much waits for it"
+                raise OverflowError(message)
+            begin = self.idle.is_set()
+            self._waiting.append((work, context))
+            self.idle.clear()
+        try:
+            if begin:
+                self.loop.call_soon_threadsafe(self._begin, context=contextvars.Context())
+            elif self.loop.is_closed():
+                message = "the event loop of the listener is closed"
+                raise RuntimeError(message)  # noqa: TRY301 - as the loop itself says it
+        except RuntimeError as error:
+            others = self._clear() - 1
+            if others > 0:
+                self._failed(error, others)
+            raise
+
+    def stop(self) -> int:
+        """Do no more of what waits; return how much that was."""
+        with self._lock:
+            self._stopped = True
+        return self._clear()
+
+    def _begin(self) -> None:
+        self._working = self.loop.create_task(self._work())
+        self._working.add_done_callback(self._over)
+
+    def _over(self, working: asyncio.Task[None]) -> None:
+        """Count what was in line when the loop ended, which may be before the work began."""
+        if working.cancelled():
+            left = self._clear()
+            if left:
+                self._failed(asyncio.CancelledError(), left)
+
+    async def _work(self) -> None:
+        mine = asyncio.current_task()
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self.idle.set()
+                    return
+                work, context = self._waiting.popleft()
+            try:
+                self.task = self.loop.create_task(_guarded(work), context=context)
+                await self.task
+            except asyncio.CancelledError as error:
+                if mine is not None and mine.cancelling():
+                    raise
+                self._failed(error, 1)
+            except Exception as error:  # noqa: BLE001 - a failing listener harms nobody
+                self._failed(error, 1)
+            finally:
+                _discard(work)  # it has not begun where the loop ends right now
+
+    def _clear(self) -> int:
+        """Let go of what waits; return how much that was."""
+        with self._lock:
+            left = list(self._waiting)
+            self._waiting.clear()
+            self.idle.set()
+        for work, _ in left:
+            _discard(work)
+        return len(left)
+
+
+async def _guarded(found: Awaitable[Any]) -> None:
+    try:
+        await found
+    except SystemExit as error:  # asyncio would let it end the program's loop
+        message = "a listener tried to end the program"
+        raise RuntimeError(message) from error
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -181,12 +274,13 @@ class Subscription:
                 return
             self._open = False
         if self._sink.called_here():
-            self._sink.stopped = True
+            self._sink.stop()
         elif not self._sink.on_its_loop():
-            self._pipeline.remove(self._sink, STOP_SECONDS)
-            self._sink.stopped = True
+            self._finish()
             return
-        threading.Thread(
-            target=self._pipeline.remove, args=(self._sink, STOP_SECONDS),
-            name="otel-agents-unsubscribe", daemon=True,
-        ).start()  # fmt: skip
+        threading.Thread(target=self._finish, name="otel-agents-unsubscribe", daemon=True).start()
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        self._pipeline.remove(self._sink, STOP_SECONDS)
+        self._sink.stop(deadline)

@@ -41,7 +41,8 @@ def locate(
     elif kind.name == "iteration":
         ids.phase = None
         counts.iterations += 1
-        given["iteration"] = given.get("iteration") or counts.iterations
+        if given.get("iteration") is None:  # programs count from 0 too
+            given["iteration"] = counts.iterations
     elif kind.name == "agent":
         ids.parent_agent_id = ids.agent_id
         # An agent that runs outside any run is a run of its own, so that it can be looked up.

@@ -22,15 +22,15 @@ from otel_agents.context import (
     FRAME_KEY,
     Counts,
     Frame,
-    _vacate,
     current_frame,
     enter,
     leave,
     stamp_of,
+    vacate,
 )
-from otel_agents.kept import kept, single, whole
+from otel_agents.kept import kept, single
 from otel_agents.signals import Ids
-from otel_agents.text import unbroken
+from otel_agents.text import unbroken, whole
 from otel_agents.values import cut, plain, redact
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class JsonFormatter(logging.Formatter):
         now = {} if stamped else ids_now()
         for name in _STAMPED:
             entry[name] = kept(name, known.get(name, now.get(name)))
-        if known.get("exc_info"):
-            entry["exception"] = _text(lambda: self.formatException(record.exc_info))  # type: ignore[arg-type]
+        raised: Any = known.get("exc_info")
+        if raised:
+            entry["exception"] = _text(lambda: self.formatException(raised))
         elif known.get("exc_text"):
             entry["exception"] = _text(lambda: record.exc_text)
         if known.get("stack_info"):
@@ -211,7 +212,7 @@ class log_context(AsyncWith):  # noqa: N801 - used as a function is
             leave(mine, before)
             if not innermost:
                 # Something in it is still open, and ends into this context.
-                _vacate(mine, before[0])
+                vacate(mine, before[0])
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("log context", error)
 

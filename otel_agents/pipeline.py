@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -30,8 +31,8 @@ _BATCH: Final = 1000
 # A thread that is woken for every signal costs a context switch each; waiting this long first
 # lets signals gather. It is what a killed process can lose.
 _LINGER_SECONDS: Final = 0.1
-# How long a caller may be kept for what it left to be done: a burst of some 1,000 events.
-_CATCH_UP_SECONDS: Final = 0.05
+# How long a caller may be kept for what it left to be done: a burst of some 20,000 events.
+_CATCH_UP_SECONDS: Final = 1.0
 _READ_SECONDS: Final = 2.0
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
@@ -53,8 +54,9 @@ class Sink(Protocol):
 
     A sink may say how long signals are to gather before a write, as `linger` in seconds (0.1, and
     0 for what people look at live), how many a write takes at the most, as `batch` (1,000), and
-    have a method `tick()`, called every `every` seconds. One that keeps signals after `write` has
-    an attribute `dropped`, set to a function of reason and number that counts what it loses.
+    have a method `tick()`, called every `every` seconds. One that keeps signals after `write` has a
+    method `flush()`, called when somebody waits for them, and an attribute `dropped`, which is
+    set to a function of reason and number that counts what it loses.
     """
 
     name: str
@@ -84,7 +86,7 @@ class _Lane:
         self._every: float | None = getattr(sink, "every", None)
         self._batch: int = getattr(sink, "batch", _BATCH)
         if hasattr(sink, "dropped"):
-            sink.dropped = self._lose
+            cast("Any", sink).dropped = self._lose
         self._reset()
 
     def _reset(self) -> None:
@@ -115,6 +117,10 @@ class _Lane:
         elif self._thread is None:
             self._start()
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting) or self._writing.locked()
+
     def flush(self, deadline: float) -> bool:
         if self._thread is None and not self._waiting:
             return True
@@ -126,7 +132,7 @@ class _Lane:
 
     def read(self, seconds: float = -1) -> None:
         """Write what waits in this thread, so that the sink knows of it; by a time, if given."""
-        if not self._waiting and not self._writing.locked():
+        if not self.busy:
             return
         deadline = None if seconds < 0 else time.monotonic() + seconds
         if self._writing.acquire(timeout=seconds):
@@ -229,7 +235,16 @@ class _Lane:
                 self._waiting.extendleft(reversed(batch))
                 return
             if written is not None:
+                self._flush_sink()
                 written.set()
+
+    def _flush_sink(self) -> None:
+        flush: Callable[[], None] | None = getattr(self.sink, "flush", None)
+        if flush is not None:
+            try:
+                flush()
+            except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
+                self._failed(error)
 
     def _write(self, batch: list[Any]) -> bool:
         """Write a batch; return False, with those in it that are left, to try again later."""
@@ -274,13 +289,18 @@ class _Jobs:
     linger = 0.0
     batch = 16  # another thread may be waiting to go on with them itself
 
+    def __init__(self) -> None:
+        self.thread = 0  # that which is at them
+
     def write(self, signals: Sequence[Any]) -> None:
+        self.thread = threading.get_ident()
         for job in signals:
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - one job must not cost the others
                 with contextlib.suppress(Exception):
                     caught("event", error)
+        self.thread = 0
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -291,7 +311,8 @@ class Pipeline:
 
     def __init__(self, sinks: Sequence[Sink], dropped: Dropped) -> None:
         self._dropped = dropped
-        self._jobs = _Lane(_Jobs(), dropped)
+        self._doing = _Jobs()
+        self._jobs = _Lane(self._doing, dropped)
         self._lanes = [_Lane(sink, dropped) for sink in sinks]
         self._changing = threading.Lock()
         self._closed = False
@@ -304,7 +325,16 @@ class Pipeline:
         return [lane.sink for lane in self._lanes]
 
     def emit(self, signal: Signal) -> None:
-        """Hand a signal to the sinks; returns at once."""
+        """Hand a signal to the sinks; returns at once.
+
+        What was left for later before it is told before it.
+        """
+        if self._jobs.busy and self._doing.thread != threading.get_ident():
+            self.later(partial(self._emit, signal))
+        else:
+            self._emit(signal)
+
+    def _emit(self, signal: Signal) -> None:
         if not self._closed:
             for lane in self._lanes:
                 lane.put(signal)

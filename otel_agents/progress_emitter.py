@@ -72,12 +72,14 @@ _LOGGED: Final = ("run_id", "phase", "iteration", "work_order_id", "correlation_
 def _safely(
     method: Callable[Concatenate[ProgressEmitter, _P], None],
 ) -> Callable[Concatenate[ProgressEmitter, _P], None]:
+    where = f"progress {getattr(method, '__name__', '')}"
+
     @functools.wraps(method)
     def emit(self: ProgressEmitter, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
-            caught(f"progress {method.__name__}", error)
+            caught(where, error)
 
     return emit
 

@@ -20,17 +20,16 @@ from otel_agents.context import (
     FRAME_KEY,
     Counts,
     Frame,
-    _current_task,
-    _vacate,
     current_frame,
+    current_task,
     stamp_of,
+    vacate,
 )
 from otel_agents.measures import labels_of
 from otel_agents.metrics import labelled
 from otel_agents.scope import Scope
 from otel_agents.signals import Failure, Ids
-from otel_agents.state.progress import PROGRESS_DETAILS
-from otel_agents.vocabulary import ERROR_TYPE
+from otel_agents.vocabulary import ERROR_TYPE, PROGRESS_DETAILS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +121,7 @@ class SpokenScope(Scope):
         mine = self.context
         self.detach()
         for context in (mine, *held.left):
-            _vacate(context, before[0])
+            vacate(context, before[0])
         outer = next((one for one in map(registry.held_by, chain(self.parent)) if one), None)
         if outer is not None and len(outer.left) < MAX_LEFT:
             outer.left += [mine, *held.left]
@@ -133,7 +132,7 @@ class SpokenScope(Scope):
         if held is None or self._before is None or held.thread != threading.get_ident():
             return None
         before, task = self._before
-        return before if task is _current_task() else None
+        return before if task is current_task() else None
 
     def _emit(self, edge: Edge, when: int, attributes: dict[str, Any], **ended: Any) -> None:
         held = registry.held_by(self)
@@ -254,16 +253,17 @@ class _Registry:
 
     def adopt(self, scope: Scope) -> SpokenScope | None:
         """Speak for a scope that somebody else opened; None where that is not possible."""
-        if isinstance(scope, SpokenScope):
-            return scope
-        if type(scope) is not Scope or scope.ended:
+        if self.held_by(scope) is not None:
+            return cast("SpokenScope", scope)
+        # Not a subclass of another shape; and one of ours that is opened again is as good as new.
+        if type(scope) not in {Scope, SpokenScope} or scope.ended:
             return None
         key = key_of(scope)
         if key is None:
             return None
         with self.lock:
             self.held[scope.scope_id] = Held(key)
-            scope.__class__ = SpokenScope  # type: ignore[assignment]
+            scope.__class__ = SpokenScope
             spoken = cast("SpokenScope", scope)
             self.open.setdefault(key, spoken)
             self.over.pop(key, None)

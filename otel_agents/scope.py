@@ -182,7 +182,7 @@ class Scope(AsyncWith):
             if rt.disabled:
                 return
             context = otel_context.get_current() if context is None else context
-            if self.kind.name == "agent" and (call := call_of(self.name, context)) is not None:
+            if self.kind.name == "agent" and (call := call_of(self.name, context, rt.pipeline)):
                 self.kind, context = call
             self._start_in(rt, context)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
@@ -331,7 +331,7 @@ class Scope(AsyncWith):
         wrong = outcome in ERROR_OUTCOMES and not (kind.judges and error is None)
         if wrong:
             if error is not None:
-                failure = failure_of(error, message=rt.capture)
+                failure = failure_of(error, message=rt.capture, said=self._reason)
             else:
                 failure = Failure(type=outcome, message=self._reason)
             attributes[ERROR_TYPE.key] = failure.type

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from otel_agents.text import whole
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
     AGENT_NAME,
@@ -169,12 +170,30 @@ def event_name(signal: Signal) -> str:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def encode(value: Any) -> bytes:
+    """Return a signal, or a part of one, as JSON, whatever text a host's name or id is."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_whole(msgspec.to_builtins(value, enc_hook=str)))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
 _decoder = msgspec.json.Decoder(Signal)
 
 
 def encode_line(signal: Signal) -> bytes:
     """Return a signal as one JSON line, line feed included."""
-    return _encoder.encode(signal) + b"\n"
+    return encode(signal) + b"\n"
 
 
 def decode_line(line: bytes) -> Signal | None:
@@ -203,7 +222,7 @@ def attributes_of(signal: Signal) -> dict[str, Any]:
     nothing is lost on the way. An attribute costs the SDK some 5 µs, and a signal has thirty.
     """
     ids = signal.ids
-    found: dict[str, Any] = {SIGNAL.key: _encoder.encode(signal).decode()}
+    found: dict[str, Any] = {SIGNAL.key: encode(signal).decode()}
     for field, key in STAMPED.items():
         value = getattr(ids, field)
         if value is not None:

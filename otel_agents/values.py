@@ -29,6 +29,7 @@ _TEXT_TYPES: Final = (
 _TEXT_MODULES: Final = frozenset(
     {"uuid", "pathlib", "pathlib._local", "decimal", "datetime", "_pydatetime"}
 )
+_LISTS: Final = frozenset({list, tuple, set, frozenset})
 _MAX_INT: Final = 2**63 - 1
 
 # Values that are secrets by their shape, whoever sent them, and keys that name one.
@@ -127,30 +128,17 @@ def plain(value: Any) -> Any:
         return int.__int__(value)
     if issubclass(kind, float):
         return float.__float__(value)
-    if kind in {list, tuple, set, frozenset}:
-        return tuple(item for item in map(plain, list(value)[:MAX_ITEMS]) if item is not None)
+    if kind in _LISTS:
+        return tuple(item for item in map(_single, list(value)[:MAX_ITEMS]) if item is not None)
     if issubclass(kind, _TEXT_TYPES) and kind.__module__ in _TEXT_MODULES:
         return cut(str(value))
     return f"<{kind.__qualname__}>"
 
 
-def tree(value: Any, key: str = "", depth: int = 6) -> Any:
-    """Return a value as JSON can hold it, dicts and lists too, bounded and without secrets.
-
-    Of a dict 100 keys are kept, and what is nested deeper than six levels is named by its class.
-    """
+def _single(value: Any) -> Any:
+    """Return an item of a list as a plain value; a list in a list, which may be itself, is none."""
     kind = type(value)
-    if kind is dict and depth:
-        items = list(value.items())[:MAX_ITEMS]
-        return {
-            cut(name, 200): tree(item, name, depth - 1)
-            for name, item in items
-            if isinstance(name, str)
-        }
-    if kind in {list, tuple} and depth:
-        return [tree(item, key, depth - 1) for item in value[:MAX_ITEMS]]
-    found = redact(key, plain(value))
-    return list(found) if isinstance(found, tuple) else found
+    return f"<{kind.__qualname__}>" if kind in _LISTS else plain(value)
 
 
 def readable(value: Any) -> Any:

@@ -126,6 +126,9 @@ AGENT_EXIT_CODE: Final = _own("agent.exit_code", int, "The exit code of the agen
 LOG_FILE: Final = _own("agent.log_file", str, "The file that holds the agent's log lines.")
 EVENT_TYPE: Final = _own("event.type", str, "On signals: the domain event it was told as.")
 EVENT_PAYLOAD: Final = _own("event.payload", dict, "On signals: what the program said of it.")
+PROGRESS_DETAILS: Final = _own(
+    "progress.details", dict, "On signals: what the caller of a progress emitter said besides."
+)
 TASK_ESTIMATE: Final = _own("task.estimated_cost", float, "What the task is thought to cost, USD.")
 COST_REPORTED: Final = _own(
     "cost.reported", float, "USD the program reports, where its usage says otherwise."
@@ -359,7 +362,8 @@ SERVER_WAITING: Final = _metric(
 
 # The six KPIs, as `state.kpis` counts them in a process; they have no labels.
 KPI_METRICS: Final[dict[str, Metric]] = {
-    name: _metric(f"kpi.{name}", "gauge", unit, "", brief)
+    # Prometheus keeps names in `_count` for histograms.
+    name: _metric(f"kpi.{name.replace('_retry_count', '_retries')}", "gauge", unit, "", brief)
     for name, unit, brief in (
         ("agent_utilization", "", "The share of the time in which an agent was active."),
         ("cost_per_feature", "{USD}", "Money spent for each feature that was completed."),

@@ -36,7 +36,7 @@ _SECONDS: Final = 60.0
 # so, and Prometheus takes them.
 ACCEPTED: Final = {
     f'{name} non-histogram and non-summary metrics should not have "_count" suffix'
-    for name in ("otelagents_worker_count", "otelagents_kpi_average_retry_count")
+    for name in ("otelagents_worker_count",)
 }
 
 Labels = frozenset[tuple[str, str]]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_agents as oa
+from otel_agents import events as events_module
 from otel_agents import runtime
 from otel_agents.event_types import SCHEMAS, check, event_of
 from otel_agents.usage import Usage
@@ -132,9 +133,10 @@ def test_an_event_error_is_a_value_error() -> None:
 
 
 def test_where_the_caller_is_not_strict_a_wrong_event_is_counted_and_logged(
-    captured: Captured, caplog: pytest.LogCaptureFixture
+    captured: Captured, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not raised and not told, but it is not lost silently either."""
+    monkeypatch.setattr(events_module._Refused, "said", {})  # other tests said it, too
     for _ in range(3):
         oa.emit_event("agent_completed", {"agent": "strange"}, strict=False)
 
@@ -269,6 +271,19 @@ def test_an_announced_agent_and_its_instrumented_call_are_one_agent(captured: Ca
         if span.attributes is not None and INPUT_TOKENS.key in span.attributes
     ]
     assert billed == [1000]
+
+
+def test_an_announcement_that_nobody_concluded_is_of_its_run_only(captured: Captured) -> None:
+    """A later run's agent of that name is an agent of its own."""
+    with oa.run("first"):
+        oa.emit_event("agent_started", STARTED)
+    with oa.run("second"), oa.agent("coder"):
+        pass
+
+    assert captured.tree().splitlines() == [
+        "invoke_workflow first", "invoke_workflow second", "  invoke_agent coder",
+    ]  # fmt: skip
+    assert captured.metric("otelagents.agent.attempts") == 1
 
 
 def test_events_inside_an_agents_scope_annotate_it(captured: Captured) -> None:
@@ -426,6 +441,17 @@ def test_events_come_in_the_order_in_which_a_thread_told_them(captured: Captured
     for _, payload in told(captured):
         found.setdefault(payload["task_id"], []).append(payload["n"])
     assert found == {f"{number}": list(range(200)) for number in range(8)}
+
+
+def test_scopes_and_events_of_a_thread_come_in_its_order(captured: Captured) -> None:
+    """A scope does not overtake what was told before it, though that takes another thread."""
+    for number in range(300):
+        oa.emit_event("validation_complete", {**VALIDATED, "task_id": f"{number}"})
+        with oa.agent(f"{number}"):
+            pass
+
+    found = [payload.get("agent") or payload["task_id"] for _, payload in told(captured)]
+    assert found == [f"{number}" for number in range(300) for _ in range(3)]
 
 
 def test_each_task_of_a_loop_has_its_own_announcements(captured: Captured) -> None:

@@ -11,10 +11,35 @@ import otel_agents
 def test_the_public_names_are_these() -> None:
     """A name is added here on purpose."""
     assert sorted(otel_agents.__all__) == [
-        "Breaker", "BreakerOpen", "OtelAgentsInstrumentor", "Worker", "__version__", "agent",
-        "delivery", "extract", "gate", "human", "inject", "iteration", "log_context", "model",
-        "phase", "progress", "run", "task", "tool", "validation", "worker",
-    ]  # fmt: skip
+        "Breaker",
+        "BreakerOpen",
+        "Emitter",
+        "EventError",
+        "OtelAgentsInstrumentor",
+        "ProgressEmitter",
+        "Worker",
+        "__version__",
+        "agent",
+        "delivery",
+        "emit_event",
+        "extract",
+        "gate",
+        "get_emitter",
+        "human",
+        "inject",
+        "iteration",
+        "log_context",
+        "model",
+        "phase",
+        "progress",
+        "prometheus_text",
+        "record_critic_decision",
+        "run",
+        "task",
+        "tool",
+        "validation",
+        "worker",
+    ]
     for name in otel_agents.__all__:
         assert getattr(otel_agents, name) is not None
 

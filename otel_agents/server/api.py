@@ -237,7 +237,7 @@ def kpis(readings: Readings) -> APIRouter:
         """Return the six KPIs of the last hour, the last day (by default) or one run.
 
         Counted are the events that are stored, by their own times. `trend` has a value of each
-        KPI for each of the 24 hours that end now.
+        KPI for each of the 24 hours that end now, or of the 12 five minutes of the last hour.
         """
         if chosen.run_id is not None:
             return answer(request.scope, readings.run(chosen.run_id))

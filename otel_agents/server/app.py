@@ -51,11 +51,12 @@ def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Fa
     app = FastAPI(
         title="otel-agents", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
+    readings = Readings(store)
     for router in (
         api.runs(store),
         api.agents(store),
         api.telemetry(store),
-        api.kpis(Readings(store)),
+        api.kpis(readings),
         *(admin.runtime(store, prefix) for prefix in admin.PREFIXES),
         health(store),
     ):
@@ -63,7 +64,7 @@ def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Fa
         app.router.routes.extend(router.routes)
     app.router.routes.extend(signing.routes(guard))
     app.router.routes.append(Feed(store, guard).route())
-    app.state.metrics = MetricsPage(store)
+    app.state.metrics = MetricsPage(store, readings)
     app.router.routes.append(app.state.metrics.route())
     app.router.routes.extend(pages.routes(store, guard, jaeger_url=jaeger_url))
     _describe(app, guard)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_agents.errors import UnavailableError
-from otel_agents.event_types import event_of
+from otel_agents.event_types import ALL_TYPES, event_of
 from otel_agents.signals import decode_line
 from otel_agents.state.kpis import KPIS, Kpis
 from otel_agents.store.rows import short
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 Window = Literal["1h", "24h"]
 
-SIGNALS: Final = (
-    "task", "agent.start", "agent.end", "validation.end",
-    "event",
-)  # fmt: skip
+SIGNALS: Final = ("task", "agent.start", "agent.end", "validation.end", *ALL_TYPES)
 """The types of the signals that can be events; see `event_types.event_of`."""
 HOURS: Final = 24
 _SLICE: Final = 300  # seconds
@@ -57,7 +54,7 @@ class Readings:
         """Return the KPIs of the last hour or day, and of each hour of the day.
 
         Raises UnavailableError where they are still being counted, which after a start takes a
-        second for some 50,000 events.
+        second for some 40,000 events.
         """
         if not self._lock.acquire(timeout=_PATIENCE):
             message = "The KPIs are being counted for the first time: ask again in a moment."
@@ -66,21 +63,19 @@ class Readings:
             now = time.time()
             self._day.move(now)
             self._read(now)
-            fold = self._day.hour if window == "1h" else self._day.all
-            return self._fresh(window, now, fold.events)
+            return self._fresh(window, now, self._day.fold(window))
         finally:
             self._lock.release()
 
-    def _fresh(self, window: Window, now: float, events: int) -> dict[str, Any]:
+    def _fresh(self, window: Window, now: float, fold: Kpis) -> dict[str, Any]:
         """Return a reading, made anew unless it took long lately or would be the same."""
         until, still, seen, kept = self._kept.get(window, (0.0, 0.0, -1, {}))
-        if now < until or (events == seen and now < still):
+        if now < until or (fold.events == seen and now < still):
             return kept
         began = time.perf_counter()
-        fold = self._day.hour if window == "1h" else self._day.all
-        made = _answer(window, fold.reading(now), self._day.trend(now))
+        made = _answer(window, fold.reading(now), self._day.trend(window, now))
         took = time.perf_counter() - began
-        self._kept[window] = (now + took * _SHARE, now + _STILL, events, made)
+        self._kept[window] = (now + took * _SHARE, now + _STILL, fold.events, made)
         return made
 
     def _read(self, now: float) -> None:
@@ -147,9 +142,10 @@ class Day:
     def __init__(self, now: float) -> None:
         self._slices: dict[int, Kpis] = {}
         self._at = _slice(now)
+        # Made of the slices when they are asked for, and kept until the day moves.
+        self._all: Kpis | None = None
+        self._hour: Kpis | None = None
         self._hours: list[dict[str, Any]] | None = None  # readings of all but the last
-        self.all = Kpis()
-        self.hour = Kpis()
 
     def add(self, event: Event) -> None:
         """Count an event, unless it is older than a day."""
@@ -157,14 +153,15 @@ class Day:
         if number <= self._at - _SLICES:
             return
         self._slices.setdefault(number, Kpis()).apply(event)
-        self.all.apply(event)
-        if number > self._at - _OF_HOUR:
-            self.hour.apply(event)
-        else:
+        if self._all is not None:
+            self._all.apply(event)
+        if number <= self._at - _OF_HOUR:
             self._hours = None
+        elif self._hour is not None:
+            self._hour.apply(event)
 
     def move(self, now: float) -> None:
-        """Let the day end at a later moment."""
+        """Let the day end at another moment."""
         at = _slice(now)
         if at == self._at:
             return
@@ -172,24 +169,45 @@ class Day:
         self._slices = {
             number: fold for number, fold in self._slices.items() if number > at - _SLICES
         }
-        self._hours = None
-        self.all = _merged(self._slices.values())
-        self.hour = self._of_hour(HOURS - 1)
+        self._all = self._hour = self._hours = None
 
-    def trend(self, now: float) -> dict[str, list[float | None]]:
-        """Return each KPI's value in each hour, the last of which ends now."""
-        if self._hours is None:
-            self._hours = []
-            for hour in range(HOURS - 1):
-                # An attempt that ended in a later hour was at work to the end of this one.
-                end = (self._at + 1 - (HOURS - 1 - hour) * _OF_HOUR) * _SLICE
-                self._hours.append(self._of_hour(hour).reading(end))
-        readings = [*self._hours, self.hour.reading(now)]
+    def fold(self, window: Window) -> Kpis:
+        """Return the fold of the day or of its last hour."""
+        if window == "1h":
+            if self._hour is None:
+                self._hour = self._of(self._at + 1 - _OF_HOUR, _OF_HOUR)
+            return self._hour
+        if self._all is None:
+            self._all = self._of(self._at + 1 - _SLICES, _SLICES)
+        return self._all
+
+    def trend(self, window: Window, now: float) -> dict[str, list[float | None]]:
+        """Return each KPI's value in each hour of the day or five minutes of the last hour.
+
+        The oldest is first, and the last one ends now.
+        """
+        if window == "1h":
+            before = range(self._at + 1 - _OF_HOUR, self._at)
+            readings = [self._ended(number, 1) for number in before]
+            last = self._slices.get(self._at, Kpis())
+        else:
+            if self._hours is None:
+                first = self._at + 1 - _SLICES
+                before = range(first, first + _SLICES - _OF_HOUR, _OF_HOUR)
+                self._hours = [self._ended(number, _OF_HOUR) for number in before]
+            readings, last = self._hours, self.fold("1h")
+        readings = [*readings, last.reading(now)]
         return {name: [each[name] for each in readings] for name in KPIS}
 
-    def _of_hour(self, hour: int) -> Kpis:
-        first = self._at + 1 - (HOURS - hour) * _OF_HOUR
-        numbers = range(first, first + _OF_HOUR)
+    def _ended(self, first: int, count: int) -> dict[str, Any]:
+        """Return the reading of some slices at their end.
+
+        An attempt that ended in a later one was at work until then.
+        """
+        return self._of(first, count).reading((first + count) * _SLICE)
+
+    def _of(self, first: int, count: int) -> Kpis:
+        numbers = range(first, first + count)
         return _merged(self._slices[number] for number in numbers if number in self._slices)
 
 

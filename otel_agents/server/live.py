@@ -17,8 +17,8 @@ from otel_agents.server.answers import problem_of
 from otel_agents.server.gate import client_of
 from otel_agents.server.guard import RefusedError
 from otel_agents.server.live_access import Wanted, caller_of, denial, reader, spoken, wanted_by
-from otel_agents.server.live_formats import ENVELOPE, Sent, numbered
-from otel_agents.server.protocols import ABANDON
+from otel_agents.server.live_formats import Sent, frame_of
+from otel_agents.server.protocols import ABANDON, SEND
 from otel_agents.server.tail import PAGE, Tail, up_to_size
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MOST_BYTES: Final = 4096  # of a message from a client
 _MOST_UNKNOWN: Final = 32  # clients that have yet to send their token
 _TOKEN_SECONDS: Final = 10.0
 _SEND_SECONDS: Final = 30.0
+_TOGETHER: Final = 32 << 10  # bytes of messages that go out in one piece
 _MESSAGES: Final = 20
 _MESSAGES_SECONDS: Final = 10.0
 
@@ -74,18 +75,29 @@ class Feed:
         except RefusedError as refused:
             await socket.send_denial_response(denial(socket, refused))
             return
-        await socket.accept(subprotocol=spoken(socket))
         self._clients += 1
         try:
-            if caller is None:
-                await self._await_token(socket)
-            await self._serve_known(socket, wanted)
+            await self._let_in(socket, wanted, known=caller is not None)
         except _CloseError as close:
             await _close(socket, close.code, close.reason)
+        except UnavailableError as error:
+            if socket.application_state is WebSocketState.CONNECTED:
+                await _close(socket, _TRY_LATER, "the store cannot be read")
+            else:
+                await socket.send_denial_response(problem_of(socket.scope, error))
         except WebSocketDisconnect:
             pass
         finally:
             self._clients -= 1
+
+    async def _let_in(self, socket: WebSocket, wanted: Wanted, *, known: bool) -> None:
+        # Taken before the answer: to who gets that, whatever comes from now on is new.
+        place = await self._place(wanted) if known else 0
+        await socket.accept(subprotocol=spoken(socket))
+        if not known:
+            await self._await_token(socket)
+            place = await self._place(wanted)
+        await self._serve_known(socket, wanted, place)
 
     def _check_room(self, *, known: bool) -> None:
         if self._clients >= MOST_CLIENTS or (not known and self._unknown >= _MOST_UNKNOWN):
@@ -111,11 +123,17 @@ class Feed:
 
     # ------------------------------------------------------------------ what
 
-    async def _serve_known(self, socket: WebSocket, wanted: Wanted) -> None:
+    async def _place(self, wanted: Wanted) -> int:
+        """Return the number that a client goes on after: by default the last there is."""
+        if wanted.since is not None:
+            return wanted.since
+        _, last = await asyncio.to_thread(self._store.feed_bounds)
+        return last
+
+    async def _serve_known(self, socket: WebSocket, wanted: Wanted, place: int) -> None:
         listener = await self._tail.join(wanted.format)
         try:
-            seq = self._tail.last if wanted.since is None else wanted.since
-            client = _Client(socket, seq, wanted)
+            client = _Client(socket, place, wanted)
             both: tuple[Coroutine[Any, Any, None], ...] = (
                 client.send_on(self, listener.more),
                 _listen(socket, client),
@@ -176,38 +194,40 @@ class _Client:
         while True:
             more.clear()
             before = self.seq
-            for one in await feed.after(self):
-                if self.wanted.run_id in {None, one.run_id}:
-                    await self._send_event(one)
-                self.seq = one.seq
+            await self._send_page(await feed.after(self))
             self.seq = max(self.seq, self.caught_up)
             if self.seq == before:
                 await more.wait()
 
+    async def _send_page(self, page: list[Sent]) -> None:
+        wanted = self.wanted
+        waiting: list[bytes] = []
+        size = 0
+        for one in page:
+            if wanted.run_id in {None, one.run_id}:
+                frames = one.frames(wanted.format, numbered=wanted.numbered, types=wanted.types)
+                waiting.append(frames)
+                size += len(frames)
+                if size > _TOGETHER:
+                    await self._send(b"".join(waiting))
+                    self.seq = one.seq
+                    waiting, size = [], 0
+        if size:
+            await self._send(b"".join(waiting))
+        if page:
+            self.seq = page[-1].seq
+
     async def gap(self, first: int, last: int) -> None:
         """Tell the client of events that it will not get, and go on after them."""
         said = {"type": "gap", "from": first, "to": last}
-        await self._send(msgspec.json.encode(said).decode())
+        await self._send(frame_of(msgspec.json.encode(said)))
         self.seq = last
 
-    async def _send_event(self, event: Sent) -> None:
-        wanted = self.wanted
-        texts = [
-            message.text
-            for message in event.messages(wanted.format)
-            if not wanted.types or message.type in wanted.types
-        ]
-        if texts and wanted.numbered and wanted.format != ENVELOPE:
-            # The last one only: who goes on after a number it saw has then seen all of them.
-            texts[-1] = numbered(texts[-1], event.seq)
-        for text in texts:
-            await self._send(text)
-
-    async def _send(self, text: str) -> None:
+    async def _send(self, frames: bytes) -> None:
         try:
             # The transport's buffer is small: this waits until the client has taken its part.
             async with asyncio.timeout(_SEND_SECONDS):
-                await self._socket.send_text(text)
+                await self._socket.scope["extensions"][SEND](frames)
         except TimeoutError:
             raise _CloseError(_TRY_LATER, "too slow") from None
 

@@ -25,7 +25,8 @@ _REFUSALS = {
 _DESCRIPTION = (
     "Runs, agents, traces, usage and the runtime of multi-agent systems. Every answer is "
     '`{"data", "error", "meta"}`; lists are pages of `{"items", "next_cursor"}`. '
-    "The live feed is a WebSocket at `/ws?since=SEQ&run_id=ID`."
+    "The live feed is a WebSocket at `/ws?since=SEQ&run_id=ID&type=A,B`; with `format=events` or "
+    "`format=progress` (and `seq=1`, to have messages numbered) it sends other shapes."
 )
 
 

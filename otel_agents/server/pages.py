@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from otel_agents.errors import InvalidInputError, NotFoundError, UnavailableError
+from otel_agents.event_types import ALL_TYPES
 from otel_agents.server.pages_render import STATIC, Renderer, asked_part
 from otel_agents.server.pages_run import RunPage, spans_of
 from otel_agents.server.pages_runtime import RuntimePage
@@ -34,6 +35,19 @@ FEED_MODULE: Final = "/static/feed.js"
 """Where other people's pages find the feed's module, in each version of this server."""
 RUN_STATES: Final = ("running", "waiting", "succeeded", "failed", "canceled", "lost")
 AGENT_STATES: Final = ("starting", "running", "completed", "failed", "cancelled", "lost")
+KINDS: Final = (
+    "run", "iteration", "phase", "agent", "task", "gate", "validation", "delivery", "human",
+    "worker", "breaker", "runtime",
+)  # fmt: skip
+# In the order of the vocabulary; each with what it is called here, and its icon.
+KPI_TILES: Final = (
+    ("agent_utilization", "Agent utilization", "k-agent"),
+    ("cost_per_feature", "Cost per feature", "k-budget"),
+    ("average_retry_count", "Retries", "refresh"),
+    ("critic_rejection_rate", "Critic rejections", "k-critic"),
+    ("validation_pass_rate", "Validations passed", "k-validation"),
+    ("time_to_completion", "Time to completion", "k-clock"),
+)
 _PAGE: Final = 50  # rows of a list
 _RECENT: Final = 100  # events the live page starts with
 _SPANS: Final = 300  # rows of a waterfall at first
@@ -280,7 +294,13 @@ class Pages:
     def live(self, request: Request) -> Response:
         """Show the feed; the page itself asks for its latest events over the WebSocket."""
         first, last = self._store.feed_bounds()
-        context = {"nav": "live", "since": max(first - 1, last - _RECENT, 0)}
+        context = {
+            "nav": "live",
+            "since": max(first - 1, last - _RECENT, 0),
+            "kpis": KPI_TILES,
+            "event_types": ALL_TYPES,
+            "kinds": KINDS,
+        }
         return self._render.page(request, "live", context)
 
 

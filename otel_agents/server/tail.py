@@ -38,7 +38,7 @@ def up_to_size(events: list[Sent], format_: str) -> list[Sent]:
     """Return as many of the first events as one listener may hold, and at least one."""
     size = 0
     for number, one in enumerate(events):
-        size += sum(len(message.text) for message in one.messages(format_))
+        size += len(one.frames(format_))
         if size > _MOST_HELD and number:
             return events[:number]
     return events
@@ -163,7 +163,7 @@ class _Reader:
         """Give a page to the loop; return whether there is one still that wants it."""
         for format_ in [one for one, count in list(self._formats.items()) if count]:
             for one in events:
-                one.messages(format_)  # made here, so that the loop has only to send it
+                one.frames(format_)  # made here, so that the loop has only to send it
         self._last = events[-1].seq
         while not self._room.acquire(timeout=_PATIENCE_SECONDS):
             if self._over or self._loop.is_closed():

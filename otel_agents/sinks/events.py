@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from otel_agents.event_types import event_of
 from otel_agents.pipeline import TryLaterError
+from otel_agents.signals import encode
 from otel_agents.sinks.lines import LineFile, PartlyWrittenError
 from otel_agents.text import unbroken
 
@@ -27,12 +26,10 @@ PATH: Final = Path("logs/agent-events.jsonl")
 MAX_BYTES: Final = 16 * 1024 * 1024
 KEEP: Final = 4  # rotated files
 
-_encoder: Final = msgspec.json.Encoder(enc_hook=str)
-
 
 def line_of(event: Event) -> bytes:
     """Return an event as a line of JSON, one line for every reader."""
-    return (unbroken(_encoder.encode(event.line()).decode()) + "\n").encode()
+    return (unbroken(encode(event.line()).decode()) + "\n").encode()
 
 
 class EventsSink:

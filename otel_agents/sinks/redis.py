@@ -12,6 +12,7 @@ of a bucket need to be on one server, so a Redis Cluster is no place for them.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - redis wants it, and it cannot be had at exit
 import contextlib
 import os
 import random
@@ -65,6 +66,8 @@ class RedisSink:
         self.dropped = dropped
         self._url = url
         self._begin()
+        # It takes 0.3 s, which neither the program nor the end of a short one has to spare.
+        threading.Thread(target=_warm, name="otel-agents-redis-import", daemon=True).start()
 
     def _begin(self) -> None:
         """Begin with nothing, as this process and no other."""
@@ -98,6 +101,10 @@ class RedisSink:
         if time.monotonic() >= self._try_again:
             self._flush()
 
+    def flush(self) -> None:
+        """Write to Redis what is not there yet: somebody waits for it."""
+        self.tick()
+
     def close(self) -> None:
         """Write what is left, for a second at most, and let go of the connection."""
         self._in_this_process()
@@ -113,8 +120,10 @@ class RedisSink:
             last.join(_CLOSE_SECONDS)
 
     def _last(self) -> None:
-        with contextlib.suppress(Exception):  # said already, and nobody is left to raise it to
+        try:
             self._flush()
+        except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
+            self._say("otel-agents: the last KPIs are not in Redis at %s: %s", error)
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -243,6 +252,12 @@ class RedisSink:
         if secret:
             said = said.replace(secret, "***").replace(unquote(secret), "***")
         boundary.warn(message, self.where, said)
+
+
+def _warm() -> None:
+    """Import the package ahead of its use."""
+    with contextlib.suppress(Exception):  # it will be said where it is used
+        import redis  # noqa: F401
 
 
 def _is_day(name: str) -> bool:

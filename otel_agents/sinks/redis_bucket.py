@@ -152,7 +152,7 @@ class Bucket:
     def took(self, answer: Sequence[Any]) -> bool:
         """Read the answer to `PUT`; False where Redis has lost what it had of ours."""
         mine, version, name, size, state_size, state, *entries = answer
-        kept = mine >= self._taken
+        kept: bool = mine >= self._taken
         self._taken = mine
         if not kept:
             self.dirty = True

@@ -16,6 +16,7 @@ from otel_agents.vocabulary import (
     DELIVERY_URL,
     ITERATION_MAX,
     PASSED,
+    PROGRESS_DETAILS,
     RUN_GOAL,
     RUN_STRATEGY,
     SAYS,
@@ -28,7 +29,6 @@ from otel_agents.vocabulary import (
     TOTAL_TOOL_CALLS,
     UNPRICED,
     USAGE_COMPLETE,
-    Attribute,
 )
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
-PROGRESS_DETAILS: Final = Attribute(
-    "otelagents.progress.details", dict, "On signals: what a progress emitter's caller said of it."
-)
 RUN_STARTED: Final = "run:started"
 RUN_COMPLETED: Final = "run:completed"
 RUN_FAILED: Final = "run:failed"
@@ -115,8 +112,8 @@ def _succeeded(signal: Signal) -> bool:
 
 
 def _run_started(signal: Signal, given: Message) -> list[Message]:
-    spec = _dict(given.get("task_spec"))
-    spec.update({name: signal.attributes.get(key) for name, key in _TASK_SPEC.items()})
+    spec = {name: signal.attributes.get(key) for name, key in _TASK_SPEC.items()}
+    spec = {**spec, **_dict(given.get("task_spec")), **spec}
     if isinstance(spec["goal"], str):
         spec["goal"] = cut(spec["goal"], GOAL_LENGTH)
     return [_message(RUN_STARTED, signal, given, task_spec=spec)]

@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from playwright.sync_api import expect
 
+from otel_agents.event_types import ALL_TYPES
 from otel_agents.signals import Ids
 from otel_agents.store import Batch, LogRecord
 from otel_agents.store.blocks import block_of
@@ -21,12 +23,13 @@ from otel_agents.vocabulary import (
 )
 from tests.state.build import SECOND, Story
 
-from . import sample
+from . import events, sample
 from .conftest import serving
 from .payloads import CANARY, PAYLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from .conftest import Site, Watched
 
@@ -182,6 +185,35 @@ def test_the_live_feed_shows_payloads_as_text(site: Site, visit: Callable[..., W
     assert len(set(page.locator("#events .what a").all_text_contents()) & set(PAYLOADS)) > 5
     assert page.locator("#events :is(script, img, iframe)").count() == 0
     assert watched.problems == []
+
+
+def test_what_events_say_is_text(tmp_path: Path, visit: Callable[..., Watched]) -> None:
+    """Each payload as every field, key and verdict of every type of event is shown as it is."""
+    signals = []
+    for number, payload in enumerate(PAYLOADS):
+        for type_ in ALL_TYPES[number % 4 :: 4]:
+            names = ("agent", "task_id", "scope", "status", "result", "unit", "limit", "priority")
+            said: Any = {payload: payload, **dict.fromkeys(names, payload)}
+            said |= {"nested": {payload: [payload]}, "list": [payload]}
+            said |= dict.fromkeys(PROTOTYPES, payload)
+            signals.append(events.told(type_, said, run_id=payload))
+    for odd in (None, [], "text", 5, {"rejected": {}}, {"duration_ms": "x", "cost_usd": 1e308}):
+        signals.append(events.told("critic_decision", odd))
+    signals.append(events.told("__proto__", {"a": 1}))
+    signals.append(events.told("constructor", {"a": 1}))
+    with serving(tmp_path, batch=Batch(signals=signals[-90:])) as site:
+        watched = visit(site, fresh=True)
+        page = watched.open("/live")
+        expect(page.locator("#events li")).to_have_count(90)
+        expect(page.locator("#kpis")).to_have_attribute("data-window", "24h")
+        assert page.evaluate("window.pwned") is None
+        assert page.evaluate("({}).polluted") is None
+        seen = {text.strip() for text in page.locator("#events .label").all_text_contents()}
+        assert len(seen & set(PAYLOADS)) > 10
+        assert set(PROTOTYPES) & seen
+        assert page.locator("#events :is(script, img, iframe, a[href^=javascript])").count() == 0
+        assert watched.problems == []
+        page.close()
 
 
 def test_keys_do_not_reach_the_prototype(site: Site, visit: Callable[..., Watched]) -> None:

@@ -90,7 +90,7 @@ def test_a_page_is_drawn_without_a_complaint(
 
 
 @pytest.mark.parametrize(
-    "path", ["/runs", FAILED, "/runs/run-waiting", "/admin/runtime", "/agents", "/login"]
+    "path", ["/runs", FAILED, "/runs/run-waiting", "/admin/runtime", "/agents", "/live", "/login"]
 )
 def test_text_stands_out_from_its_ground(
     path: str, site: Site, visit: Callable[..., Watched]

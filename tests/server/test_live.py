@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -14,14 +17,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
 from websockets.sync.client import ClientConnection, connect
 
+from otel_agents.event_types import event_of
 from otel_agents.server import live, protocols, tail
+from otel_agents.server.live_formats import Sent, frame_of
+from otel_agents.server.pages import FEED_MODULE
+from otel_agents.signals import Signal, decode_line
+from otel_agents.state.progress import progress_of
 from otel_agents.store import Batch
+from tests.console.events import told as emitted
 
 from .kit import ADMIN, INGEST, TOKENS, VIEWER, event, fill, told, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .conftest import Running, Serving
 
 DEADLINE: Final = 20.0
@@ -67,7 +79,7 @@ def test_without_a_place_a_client_begins_now(open_server: Running) -> None:
     last = open_server.store.feed_bounds()[1]
     with listen(open_server) as feed:
         feed.send('{"type": "ping"}')
-        assert json.loads(feed.recv(DEADLINE)) == {"type": "pong"}
+        assert json.loads(feed.recv(DEADLINE)) == {"type": "pong", "seq": last}
         add(open_server)
         assert received(feed, 1)[0]["seq"] > last
 
@@ -133,7 +145,8 @@ def test_a_client_of_another_store_is_told(open_server: Running) -> None:
     ("query", "name"),
     [
         ("?since=x", "since"), ("?since=-1", "since"), ("?since=9999999999999999999", "since"),
-        ("?run_id=", "run_id"), ("?run_id=a%00", "run_id"), ("?format=events", "format"),
+        ("?run_id=", "run_id"), ("?run_id=a%00", "run_id"), ("?format=xml", "format"),
+        ("?format=", "format"), ("?seq=yes", "seq"), ("?type=,", "type"),
         ("?token=secret-in-the-address", "token"),
     ],
 )  # fmt: skip
@@ -146,6 +159,210 @@ def test_what_cannot_be_asked_is_named(open_server: Running, query: str, name: s
     assert answer.status_code == 400
     assert json.loads(answer.body)["error"]["message"].startswith(f"{name}: ")
     assert b"secret" not in answer.body
+
+
+# ---------------------------------------------------------------------- formats
+
+
+def signals_of(running: Running, run_id: str | None = None) -> list[tuple[int, Signal]]:
+    """Return what the store has, with the numbers."""
+    found = []
+    rows = running.store.signal_rows(0, 10_000, run_id=run_id)
+    for row in rows:
+        signal = decode_line(row["body"].encode())
+        assert signal is not None
+        found.append((row["seq"], signal))
+    return found
+
+
+def as_events(signal: Signal) -> list[dict[str, Any]]:
+    event = event_of(signal)
+    return [] if event is None else [event.line()]
+
+
+FORMATS: Final[dict[str, Callable[[Signal], list[dict[str, Any]]]]] = {
+    "events": as_events, "progress": progress_of,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_format_has_its_own_shape(open_server: Running, format_: str) -> None:
+    """Each signal that is something in a format is sent as that and nothing more, in order."""
+    due = [one for _, signal in signals_of(open_server) for one in FORMATS[format_](signal)]
+    with listen(open_server, f"?since=0&format={format_}") as feed:
+        before = received(feed, len(due))
+        open_server.store.write(Batch(signals=told("run-late", 0)))
+        late = [s for _, s in signals_of(open_server, "run-late")]
+        later = [one for signal in late for one in FORMATS[format_](signal)]
+        after = received(feed, len(later))
+
+    assert before == due
+    assert after == later
+    assert len(due) > 10
+
+
+def test_an_event_that_was_emitted_comes_as_it_was_given(open_server: Running) -> None:
+    """With format=events a payload has what the program gave, and no more."""
+    given_payload = {"task_id": "t-9", "feature": "login", "est_cost": 0.4, "mine": [1, None]}
+    with listen(open_server, "?format=events") as feed:
+        signal = emitted("task_queued", given_payload)
+        open_server.store.write(Batch(signals=[signal]))
+        [line] = received(feed, 1)
+
+    assert list(line) == ["event_type", "timestamp", "payload"]
+    assert line["event_type"] == "task_queued"
+    assert line["timestamp"] == signal.time / 1e9
+    assert line["payload"] == given_payload
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_messages_are_numbered_for_who_asks(open_server: Running, format_: str) -> None:
+    """With seq=1 the last message of each signal ends with its number; the rest is the same."""
+    due = []
+    for seq, signal in signals_of(open_server):
+        said = FORMATS[format_](signal)
+        if said:
+            said[-1]["seq"] = seq
+        due += said
+    with listen(open_server, f"?since=0&format={format_}&seq=1") as feed:
+        assert received(feed, len(due)) == due
+    assert any("seq" not in one for one in due) == (format_ == "progress")  # a run that failed
+
+
+def test_types_can_be_asked_for(open_server: Running) -> None:
+    """`type` takes messages by what they call themselves, several with commas between."""
+    failed = [signal for _, signal in signals_of(open_server) if signal.result == "failure"]
+    assert failed
+    with listen(
+        open_server, "?since=0&format=progress&seq=1&type=run:completed,gate:checked"
+    ) as feed:
+        found = received(feed, 4)
+    assert {one["type"] for one in found} == {"run:completed", "gate:checked"}
+    assert all("seq" in one for one in found)
+
+    with listen(open_server, "?since=0&type=run.end") as feed:
+        assert {one["type"] for one in received(feed, 3)} == {"run.end"}
+
+
+def test_a_gap_is_told_in_every_format(open_server: Running) -> None:
+    """What is no longer there is a gap to who wants events, too."""
+    open_server.store.delete_run("run-1")
+    first, _ = open_server.store.feed_bounds()
+    with listen(open_server, "?since=0&format=events") as feed:
+        gap, line = received(feed, 2)
+
+    assert gap == {"type": "gap", "from": 1, "to": first - 1}
+    assert set(line) == {"event_type", "timestamp", "payload"}
+
+
+def test_an_unknown_format_is_refused_with_a_sentence(open_server: Running) -> None:
+    """It names the formats that there are."""
+    with pytest.raises(InvalidStatus) as refused:
+        listen(open_server, "?format=xml")
+
+    error = json.loads(refused.value.response.body)["error"]
+    assert error["message"] == "format: it must be events or progress, or be left out."
+    assert error["code"] == "invalid_input"
+
+
+def test_a_message_is_made_once_for_all() -> None:
+    """The text that one client is sent is the object that the next one is sent."""
+    body = '{"id": "1", "kind": "run", "edge": "start", "time": 1}'
+    one = Sent({"seq": 1, "type": "run.start", "run_id": "", "time_ns": 1, "body": body})
+
+    for format_ in ("", "events", "progress"):
+        assert one.messages(format_) is one.messages(format_)
+        assert one.frames(format_, numbered=True) is one.frames(format_, numbered=True)
+    assert [len(one.messages(format_)) for format_ in ("", "events", "progress")] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 127, 65535, 65536, 100_000])
+def test_a_frame_is_read_as_the_text_it_holds(size: int) -> None:
+    """What goes to all clients as it is parses as one whole text frame, of any length."""
+    text = b"x" * size
+    reader = StreamReader()
+    reader.feed_data(frame_of(text))
+    parsing = Frame.parse(reader.read_exact, mask=False)
+    with pytest.raises(StopIteration) as done:
+        next(parsing)
+    frame = done.value.value
+
+    assert (frame.opcode, frame.data, frame.fin) == (Opcode.TEXT, text, True)
+
+
+def test_a_signal_that_cannot_be_read_ends_no_feed() -> None:
+    """What is no signal is an envelope with nothing in it, and no event."""
+    row = {"seq": 1, "type": "x", "run_id": "", "time_ns": 1, "body": "{"}
+
+    assert [len(Sent(row).messages(format_)) for format_ in ("", "events", "progress")] == [1, 0, 0]
+
+
+def test_two_thousand_events_and_a_client_that_drops(serving: Serving) -> None:
+    """A client of format=events that loses its connection again and again sees each event once."""
+    running = serving()
+    total, chance = 2000, random.Random(5)  # noqa: S311 - no secret
+    payloads = [{"agent": "a", "task_id": f"t-{number}"} for number in range(total)]
+    signals = [emitted("agent_started", each) for each in payloads]
+    seen: list[str] = []
+    written = place = 0
+    while len(seen) < total:
+        with listen(running, f"?since={place}&format=events&seq=1") as feed:
+            more = signals[written : written + chance.randint(0, 300)]
+            written += len(more)
+            if more:
+                running.store.write(Batch(signals=more))
+            for one in received(feed, chance.randint(0, written - len(seen))):
+                place = one["seq"]
+                seen.append(one["payload"]["task_id"])
+
+    assert seen == [each["task_id"] for each in payloads]
+
+
+def test_a_ping_is_answered_with_the_place(open_server: Running) -> None:
+    """A client that was sent nothing learns where it would go on: later events come after it."""
+    last = open_server.store.feed_bounds()[1]
+    with listen(open_server, "?format=progress&run_id=nobodys") as feed:
+        add(open_server, 3)
+        wait_until(lambda: pinged(feed) == last + 3)
+
+
+def pinged(feed: ClientConnection) -> int:
+    feed.send('{"type": "ping"}')
+    return int(json.loads(feed.recv(DEADLINE))["seq"])
+
+
+_WRITER: Final = """
+import sys
+from otel_agents.store import Batch, open_store
+from tests.server.kit import told
+store = open_store(sys.argv[1])
+store.write(Batch(signals=told("run-elsewhere", 0)))
+store.close()
+"""
+
+
+def test_what_another_process_stores_comes_too(open_server: Running) -> None:
+    """A listener hears of signals that another process wrote into the same store."""
+    with listen(open_server, "?run_id=run-elsewhere") as feed:
+        subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-c", _WRITER, open_server.store.url], check=True, timeout=60
+        )
+        found = received(feed, 14)
+
+    assert [one["type"] for one in found] == [
+        one["type"] for one in open_server.store.feed(0, 500, "run-elsewhere")
+    ]
+
+
+def test_the_module_of_the_feed_has_a_place_of_its_own(guarded: Running) -> None:
+    """Pages find it without a token; it is shared with pages from disk and no other origin."""
+    for origin, shared in ((None, None), ("http://evil.example", None), ("null", "null")):
+        headers = {} if origin is None else {"Origin": origin}
+        answer = guarded.client.get(FEED_MODULE, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/javascript")
+        assert "export function feed" in answer.text
+        assert answer.headers.get("access-control-allow-origin") == shared
 
 
 # ---------------------------------------------------------------------- who
@@ -319,7 +536,7 @@ def test_nothing_is_compressed(open_server: Running) -> None:
         assert feed.protocol.extensions == []
 
 
-def deaf(running: Running, named: str | None = None) -> socket.socket:
+def deaf(running: Running, named: str | None = None, query: str = "?since=0") -> socket.socket:
     """Return a socket that shakes hands with a host, wants everything and reads nothing."""
     address = running.url.removeprefix("http://")
     host, _, port = address.partition(":")
@@ -327,34 +544,35 @@ def deaf(running: Running, named: str | None = None) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.connect((host, int(port)))
     made.sendall(
-        f"GET /ws?since=0 HTTP/1.1\r\nHost: {named or address}\r\nUpgrade: websocket\r\n"
+        f"GET /ws{query} HTTP/1.1\r\nHost: {named or address}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         "Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     return made
 
 
+@pytest.mark.parametrize("format_", ["", "&format=events&seq=1"], ids=["envelopes", "events"])
 def test_who_does_not_read_is_given_up_and_holds_nobody_up(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
     """A client that reads nothing is sent no more than fits, and is closed; others go on."""
     monkeypatch.setattr(live, "_SEND_SECONDS", 0.2)
     monkeypatch.setattr(protocols, "CLOSE_SECONDS", 0.2)
     sizes: list[int] = []
     cut = tail.up_to_size
-    monkeypatch.setattr(
-        live,
-        "up_to_size",
-        lambda page: sizes.append(sum(len(x.text) for x in cut(page))) or cut(page),
-    )
+
+    def measured(page: list[Sent], format_: str) -> list[Sent]:
+        kept = cut(page, format_)
+        sizes.append(sum(len(one.frames(format_, numbered=True)) for one in kept))
+        return kept
+
+    monkeypatch.setattr(live, "up_to_size", measured)
     running = serving()
-    big = {"text": "x" * 4000}
-    signals = [event(number) for number in range(2000)]
-    for one in signals:
-        one.attributes.update(big)
+    big = {"task_id": "t", "feature": "x" * 4000, "est_cost": 0.1}
+    signals = [emitted("task_queued", big) for _ in range(2000)]
     fill(running.store, Batch(signals=signals))
-    sockets = [deaf(running) for _ in range(5)]
-    with listen(running, "?since=0") as feed:
+    sockets = [deaf(running, query=f"?since=0{format_}") for _ in range(5)]
+    with listen(running, f"?since=0{format_}") as feed:
         healthy = [one["seq"] for one in received(feed, len(signals))]
 
     assert healthy == [one["seq"] for one in all_events(running)]

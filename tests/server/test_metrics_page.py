@@ -153,7 +153,7 @@ def test_the_kpis_of_the_last_day_are_gauges(serving: Serving) -> None:
     wait_until(lambda: value(scraped(server), name) > 0)
     found = scraped(server)
     assert value(found, name) == 0.5
-    assert value(found, "otelagents_kpi_average_retry_count") == 0
+    assert value(found, "otelagents_kpi_average_retries") == 0
     assert not [key for key in found if key[0] == "otelagents_kpi_critic_rejection_rate"]
     kpis = server.client.get("/api/kpis").json()["data"]["kpis"]
     assert kpis["validation_pass_rate"] == 0.5

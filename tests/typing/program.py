@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 from otel_agents import (
     Breaker,
     BreakerOpen,
+    Emitter,
+    EventError,
     OtelAgentsInstrumentor,
+    ProgressEmitter,
     Worker,
     agent,
     delivery,
+    emit_event,
     extract,
     gate,
+    get_emitter,
     human,
     inject,
     iteration,
@@ -21,6 +26,8 @@ from otel_agents import (
     model,
     phase,
     progress,
+    prometheus_text,
+    record_critic_decision,
     run,
     task,
     tool,
@@ -107,6 +114,30 @@ async def dispatch() -> str:
         return str(breaker.snapshot()["reason"])
 
 
+def tell() -> dict[str, object]:
+    """Tell of events and of the progress of a run."""
+    seen: list[str] = []
+
+    async def listen(message: dict[str, object]) -> None:
+        seen.append(str(message["type"]))
+
+    emitter: Emitter = get_emitter()
+    emit_event("agent_started", {"agent": "coder", "task_id": "t"})
+    emitter.emit("agent_completed", {"agent": "coder"}, strict=False)
+    record_critic_decision(rejected=True, agent="critic", task_id="t")
+    try:
+        emit_event("agent_started", {})
+    except EventError as error:
+        print(error.type, error.field)  # noqa: T201
+    told = ProgressEmitter("shop")
+    unsubscribe = told.subscribe(listen)
+    told.emit_run_started("o-1", "r-1", {"goal": "sell"})
+    told.emit_run_completed("o-1", "r-1", "succeeded", {"files": 2})
+    unsubscribe()
+    text: str = prometheus_text()
+    return {**emitter.get_metrics(), "text": text}
+
+
 def main() -> None:
     """Run everything."""
     instrumentor = OtelAgentsInstrumentor()
@@ -118,6 +149,7 @@ def main() -> None:
         carry()
         call()
         asyncio.run(dispatch())
+        tell()
         print(result, number, list(items()), found.tree(), found.metric("otelagents.runs.started"))  # noqa: T201
     JsonFormatter()
     correlate(None, "info", {})

@@ -3,7 +3,7 @@
  * and asks for what it missed, each event once. It needs nothing else and touches nothing in the
  * page. How to use it: docs/how-to/live-feed.md.
  *
- *   const stop = feed({ url: "http://127.0.0.1:3010", format: "events", onEvent: console.log });
+ *   const stop = feed({ url, token, format: "events", onEvent: (event) => console.log(event) });
  *
  * All options may be left out:
  *   url      The server's address; the page's own by default.

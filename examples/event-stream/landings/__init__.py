@@ -1,0 +1,1 @@
+"""A team of agents that copies a harbour's landing book into clean figures."""
