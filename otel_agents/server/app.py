@@ -32,21 +32,26 @@ _SAYS: Final = {
 }
 
 
-def console_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Gate:
+def console_app(
+    store: Store, guard: Guard, *, jaeger_url: str | None = None, feed: Feed | None = None
+) -> Gate:
     """Return the application, with the gate around it.
 
     Args:
         store: What it shows.
         guard: Who may see it.
         jaeger_url: Where the pages link traces to, as `http://localhost:16686`.
+        feed: The live feed, where the caller wants to know of its listeners.
 
     """
-    app = bare_app(store, guard, jaeger_url=jaeger_url)
+    app = bare_app(store, guard, jaeger_url=jaeger_url, feed=feed)
     app.state.metrics.begin()
     return Gate(app, guard)
 
 
-def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> FastAPI:
+def bare_app(
+    store: Store, guard: Guard, *, jaeger_url: str | None = None, feed: Feed | None = None
+) -> FastAPI:
     """Return the application without the gate: its routes are what the gate guards."""
     app = FastAPI(
         title="otel-agents", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
@@ -63,7 +68,7 @@ def bare_app(store: Store, guard: Guard, *, jaeger_url: str | None = None) -> Fa
         # Not `include_router`: the table of routes is flat, so that it can be read through.
         app.router.routes.extend(router.routes)
     app.router.routes.extend(signing.routes(guard))
-    app.router.routes.append(Feed(store, guard).route())
+    app.router.routes.append((feed or Feed(store, guard)).route())
     app.state.metrics = MetricsPage(store, readings)
     app.router.routes.append(app.state.metrics.route())
     app.router.routes.extend(pages.routes(store, guard, jaeger_url=jaeger_url))

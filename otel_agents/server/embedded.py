@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from otel_agents.pipeline import Pipeline, Sink
     from otel_agents.settings import Settings
 
+# A page that follows asks for the KPIs a second after an event; the last ones are what people keep.
+_LAST_LOOK_SECONDS: Final = 1.3
 _ASK_SECONDS: Final = 2.0
 _SEND_SECONDS: Final = 2.0
 _SEND_EVERY_MS: Final = 5
@@ -108,6 +111,8 @@ class Embedded:
             self._pipeline.remove(self._sink)
             self._sink = None
         if self._server is not None:
+            if self._server.listeners:
+                time.sleep(_LAST_LOOK_SECONDS)
             self._server.stop()
             self._server = None
         self._clean()

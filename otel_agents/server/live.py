@@ -59,6 +59,11 @@ class Feed:
         self._unknown = 0
         self._catching_up = asyncio.Semaphore(4)
 
+    @property
+    def clients(self) -> int:
+        """How many listen."""
+        return self._clients
+
     def route(self) -> WebSocketRoute:
         """Return the route `/ws`."""
         return WebSocketRoute(PATH, self.serve)

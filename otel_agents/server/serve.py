@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from otel_agents.server.app import console_app
 from otel_agents.server.guard import Guard
 from otel_agents.server.listeners import HttpListener, bind, console_config, port_of
+from otel_agents.server.live import Feed
 from otel_agents.server.origins import WILDCARDS
 from otel_agents.server.senders import otlp_app
 from otel_agents.server.tls import Certificate, certificate
@@ -99,6 +100,7 @@ class Server:
         self._grpc: GrpcServer | None = None
         self._ending = threading.Event()
         self._keeper: threading.Thread | None = None
+        self._feed: Feed | None = None
 
     def start(self) -> Addresses:
         """Listen; return the addresses once every listener takes connections.
@@ -141,11 +143,17 @@ class Server:
             self._start_grpc(store, grpc, secured)
         config = _otlp_config(store, self.guard, secured)
         self._listen("otlp-http", config, otlp)
-        app = console_app(store, self.guard, jaeger_url=self._settings.jaeger)
+        self._feed = Feed(store, self.guard)
+        app = console_app(store, self.guard, jaeger_url=self._settings.jaeger, feed=self._feed)
         self._listen("console", console_config(app, secured), console)
         self._keeper = threading.Thread(target=self._keep, name="otel-agents-keeper", daemon=True)
         self._keeper.start()
         return addresses
+
+    @property
+    def listeners(self) -> int:
+        """How many follow the live feed."""
+        return 0 if self._feed is None else self._feed.clients
 
     def stop(self) -> None:
         """Answer what is under way, for a second at most, write what waits, and end."""

@@ -32,6 +32,15 @@ export function plain(value) {
   return String(value).replace(OBEYED, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
+// Whether a signal repeats what another row says: a task's state, its dispatching, a sign of life.
+export function echo(event) {
+  const { kind, edge, attributes } = event.payload ?? {};
+  if (eventType(event)) return false;
+  if (edge === "progress") return !Object.keys(attributes ?? {}).some((key) => key.includes("progress"));
+  if (kind === "runtime") return ["TASK", "HEARTBEAT"].includes(attributes?.["otelagents.runtime.operation"]);
+  return kind === "task" && edge === "fact";
+}
+
 // The type and payload that a program gave, or null where an event was not told in that way.
 function given(event) {
   const told = event.payload?.attributes;

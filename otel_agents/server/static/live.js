@@ -1,5 +1,5 @@
 // The feed page: events as they are stored, newest first, below the KPIs.
-import { eventType, gapRow, row } from "./events.js";
+import { echo, eventType, gapRow, row } from "./events.js";
 import { feed } from "./feed.js";
 import { feedState, icon } from "./frame.js";
 import { kpis } from "./kpis.js";
@@ -21,6 +21,7 @@ export function live() {
   const wanted = (event) => {
     const { type, run_id, payload } = event;
     const [how, name] = form.elements.type.value.split(":");
+    if (!how && echo(event)) return false;
     const run = form.elements.run.value.trim().toLowerCase();
     if (how === "event" && eventType(event) !== name) return false;
     if (how === "scope" && payload?.kind !== name && String(type).split(".")[0] !== name) return false;
