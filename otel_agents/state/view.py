@@ -27,7 +27,7 @@ def as_data(read: RunReport) -> dict[str, Any]:
         "run_id": read.id,
         "workflow": read.workflow or None,
         "status": read.status,
-        "percent": _percent(read.share),
+        "percent": percent(read.share),
         "eta_seconds": _seconds(read.eta),
         "started_at": rfc3339(read.started),
         "updated_at": rfc3339(read.updated),
@@ -36,10 +36,10 @@ def as_data(read: RunReport) -> dict[str, Any]:
             "by_status": dict(sorted(Counter(agent.status for agent in read.agents).items())),
             "items": [_agent(agent) for agent in read.agents],
         },
-        "usage": _usage(read.usage),
-        "cost_usd": _usd(read.usd),
+        "usage": usage_data(read.usage),
+        "cost_usd": usd(read.usd),
         "unpriced_tokens": read.unpriced,
-        "error": _error(read.error),
+        "error": error_data(read.error),
     }
 
 
@@ -47,14 +47,14 @@ def _phase(phase: PhaseReport) -> dict[str, Any]:
     return {
         "name": phase.name,
         "status": phase.status,
-        "percent": _percent(phase.share),
-        "started_at": _time(phase.started),
-        "ended_at": _time(phase.ended),
+        "percent": percent(phase.share),
+        "started_at": moment(phase.started),
+        "ended_at": moment(phase.ended),
         "duration_seconds": _seconds(phase.seconds),
         "iterations": phase.iterations,
         "agents": phase.agents,
-        "usage": _usage(phase.usage),
-        "cost_usd": _usd(phase.usd),
+        "usage": usage_data(phase.usage),
+        "cost_usd": usd(phase.usd),
     }
 
 
@@ -66,13 +66,14 @@ def _agent(agent: AgentReport) -> dict[str, Any]:
         "status": agent.status,
         "attempt": agent.attempt,
         "parent_id": agent.parent_id,
-        "usage": _usage(agent.usage),
-        "cost_usd": _usd(agent.usd),
-        "error": _error(agent.error),
+        "usage": usage_data(agent.usage),
+        "cost_usd": usd(agent.usd),
+        "error": error_data(agent.error),
     }
 
 
-def _usage(usage: Usage) -> dict[str, int | bool]:
+def usage_data(usage: Usage) -> dict[str, int | bool]:
+    """Return usage as data."""
     return {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
@@ -86,11 +87,12 @@ def _usage(usage: Usage) -> dict[str, int | bool]:
     }
 
 
-def _error(error: Failure | None) -> dict[str, str] | None:
+def error_data(error: Failure | None) -> dict[str, str] | None:
+    """Return what went wrong as data, None where nothing did."""
     return None if error is None else {"type": error.type, "message": error.message}
 
 
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
     """Return a share in percent to one decimal, cut rather than rounded: 99.96 is not all."""
     return None if share is None else int(share * 1000 + 1e-9) / 10
 
@@ -99,10 +101,11 @@ def _seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _time(time_ns: int | None) -> str | None:
+def moment(time_ns: int | None) -> str | None:
+    """Return a time as text, None where there is none."""
     return None if time_ns is None else rfc3339(time_ns)
 
 
-def _usd(usd: float | None) -> float | None:
+def usd(amount: float | None) -> float | None:
     """Return an amount to the nano-dollar: past that it is noise of binary fractions."""
-    return None if usd is None else round(usd, 9)
+    return None if amount is None else round(amount, 9)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.signals import LOST_AFTER_SECONDS
 from otel_agents.state.times import rfc3339
+from otel_agents.state.view import moment
 from otel_agents.store import paging
-from otel_agents.store.rows import from_json, nanoseconds, short, stamp, stamped, when
+from otel_agents.store.rows import from_json, nanoseconds, short, stamp, stamped
 from otel_agents.store.runs import cutoff
 from otel_agents.vocabulary import TASK_STATES
 
@@ -256,8 +257,8 @@ def _task_row(connection: Connection, row: dict[str, Any], now: int) -> dict[str
         "error": row["error"],
         "skip_reason": row["skip_reason"],
         "lease_owner": row["lease_owner"] or None,
-        "lease_acquired_at": when(row["lease_acquired_ns"]),
-        "lease_expires_at": when(expires),
+        "lease_acquired_at": moment(row["lease_acquired_ns"]),
+        "lease_expires_at": moment(expires),
         "run_id": row["run_id"] or None,
         "agent_id": row["agent_id"] or None,
         "persona_id": row["persona_id"] or None,

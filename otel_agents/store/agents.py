@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import NotFoundError
 from otel_agents.state.times import rfc3339
+from otel_agents.state.view import moment
 from otel_agents.store import paging
-from otel_agents.store.rows import cost_of, error_of, short, usage_of, when
+from otel_agents.store.rows import cost_of, counted, error_of, short, usage_of
 from otel_agents.store.runs import cutoff
-from otel_agents.usage import COUNTS, Prices, Usage
 
 if TYPE_CHECKING:
     from otel_agents.store.database import Connection
+    from otel_agents.usage import Prices
 
 STATUSES: Final = ("starting", "running", "completed", "failed", "cancelled", "lost")
 # An attempt that has not ended is lost when its run is: the run has the heartbeat.
@@ -121,7 +122,7 @@ def agent_row(row: dict[str, Any], late: int) -> dict[str, Any]:
         "model": row["model"] or None,
         "started_at": rfc3339(row["started_ns"]),
         "updated_at": rfc3339(row["updated_ns"]),
-        "ended_at": when(row["ended_ns"]),
+        "ended_at": moment(row["ended_ns"]),
         "duration_seconds": round(max(0, until - row["started_ns"]) / 1e9, 3),
         "usage": usage_of(row),
         "cost_usd": cost_of(row),
@@ -141,7 +142,7 @@ def telemetry(connection: Connection, prices: Prices, agent_id: str) -> dict[str
     usage = found["usage"]
     read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
     saved = [
-        prices.saved(_usage(row), model=row["model"], provider=row["provider"])
+        prices.saved(counted(row), model=row["model"], provider=row["provider"])
         for row in rows
         if row["cache_read_tokens"] or row["cache_write_tokens"]
     ]
@@ -168,7 +169,3 @@ def telemetry(connection: Connection, prices: Prices, agent_id: str) -> dict[str
             "saved_usd": round(sum(known), 9) if known and len(known) == len(saved) else None,
         },
     }
-
-
-def _usage(row: dict[str, Any]) -> Usage:
-    return Usage(**{name: row[name] for name in COUNTS})

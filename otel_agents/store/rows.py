@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from otel_agents.state.times import rfc3339
+from otel_agents.state.view import usage_data, usd
 from otel_agents.usage import COUNTS, Usage
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
@@ -110,22 +110,19 @@ def _tokens(number: int) -> int:
     return min(_MOST_TOKENS, max(0, number))
 
 
+def counted(row: dict[str, Any]) -> Usage:
+    """Return a row's usage."""
+    return Usage(**{name: row[name] for name in COUNTS}, complete=bool(row["complete"]))
+
+
 def usage_of(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row's usage as data."""
-    usage = Usage(**{name: row[name] for name in COUNTS}, complete=bool(row["complete"]))
-    return {
-        **{name: getattr(usage, name) for name in COUNTS[:5]},
-        "total_tokens": usage.total_tokens,
-        "requests": usage.requests,
-        "tool_calls": usage.tool_calls,
-        "complete": usage.complete,
-    }
+    return usage_data(counted(row))
 
 
 def cost_of(row: dict[str, Any]) -> float | None:
     """Return a row's cost in USD to the nano-dollar, None where any token has no known price."""
-    cost = row["cost_usd"]
-    return None if cost is None or row["unpriced_tokens"] else round(cost, 9)
+    return None if row["unpriced_tokens"] else usd(row["cost_usd"])
 
 
 def error_of(row: dict[str, Any]) -> dict[str, str] | None:
@@ -133,11 +130,6 @@ def error_of(row: dict[str, Any]) -> dict[str, str] | None:
     if not row["error_type"]:
         return None
     return {"type": row["error_type"], "message": row["error_message"] or ""}
-
-
-def when(time_ns: int | None) -> str | None:
-    """Return a time column as text."""
-    return None if time_ns is None else rfc3339(time_ns)
 
 
 def stamp(time_ns: int) -> str:

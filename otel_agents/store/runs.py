@@ -10,7 +10,7 @@ from otel_agents.signals import LOST_AFTER_SECONDS, decode_line
 from otel_agents.state.bill import Bill
 from otel_agents.state.run import Spent
 from otel_agents.state.times import rfc3339
-from otel_agents.state.view import as_data
+from otel_agents.state.view import as_data, error_data, moment, percent, usage_data, usd
 from otel_agents.store import paging
 from otel_agents.store.projection import models_of
 from otel_agents.store.rows import (
@@ -20,7 +20,6 @@ from otel_agents.store.rows import (
     from_json,
     short,
     usage_of,
-    when,
 )
 from otel_agents.vocabulary import AGENT_ATTEMPT, RESULT, SAYS
 
@@ -116,10 +115,10 @@ def run_row(row: dict[str, Any], late: int) -> dict[str, Any]:
         "run_id": row["run_id"],
         "workflow": row["workflow"] or None,
         "status": "lost" if lost else status,
-        "percent": None if share is None else int(share * 1000 + 1e-9) / 10,
+        "percent": percent(share),
         "started_at": rfc3339(row["started_ns"]),
         "updated_at": rfc3339(row["updated_ns"]),
-        "ended_at": when(row["ended_ns"]),
+        "ended_at": moment(row["ended_ns"]),
         "duration_seconds": round(seconds or 0.0, 3),
         "work_order_id": row["work_order_id"] or None,
         "correlation_id": row["correlation_id"] or None,
@@ -175,14 +174,14 @@ def detail(connection: Connection, state: RunState, reading: RunReport) -> dict[
         "phase": next((p.name for p in reversed(reading.phases) if p.status == "running"), None),
         "iteration": reading.iteration,
         "max_iterations": reading.iterations,
-        "ended_at": when(reading.ended),
+        "ended_at": moment(reading.ended),
         "duration_seconds": round(reading.seconds, 3),
         "scopes": [_scope(scope, reading, base) for scope in scopes],
         "checks": [
             {
                 "kind": check.kind, "name": check.name, "phase": check.phase or None,
                 "outcomes": check.outcomes, "detail": check.detail,
-                "seconds": round(check.seconds, 3), "error": _error(check.error),
+                "seconds": round(check.seconds, 3), "error": error_data(check.error),
             }
             for check in reading.checks
         ],
@@ -226,33 +225,15 @@ def _scope(scope: Scope, reading: RunReport, base: int) -> dict[str, Any]:
         "status": status,
         "result": outcome,
         "started_at": rfc3339(scope.started),
-        "ended_at": when(until),
+        "ended_at": moment(until),
         "start_ms": round((scope.started - base) / 1e6, 3),
         "duration_ms": None if scope.seconds is None else round(scope.seconds * 1000, 3),
-        "usage": _usage(usage),
-        "cost_usd": None if unpriced or cost is None else round(cost, 9),
-        "error": _error(scope.end.error if scope.end is not None else None),
+        "usage": usage_data(usage),
+        "cost_usd": None if unpriced else usd(cost),
+        "error": error_data(scope.end.error if scope.end is not None else None),
         "trace_id": said.trace_id or None,
         "span_id": said.span_id or None,
     }
-
-
-def _usage(usage: Any) -> dict[str, Any]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "total_tokens": usage.total_tokens,
-        "requests": usage.requests,
-        "tool_calls": usage.tool_calls,
-        "complete": usage.complete,
-    }
-
-
-def _error(error: Any) -> dict[str, str] | None:
-    return None if error is None else {"type": error.type, "message": error.message}
 
 
 def _sums(scopes: list[Scope], spent: dict[str, Any], key: Any) -> list[dict[str, Any]]:
@@ -266,8 +247,8 @@ def _sums(scopes: list[Scope], spent: dict[str, Any], key: Any) -> list[dict[str
         {
             "key": name,
             **({} if provider is None else {"provider": provider}),
-            "usage": _usage(bill.usage),
-            "cost_usd": None if bill.usd is None else round(bill.usd, 9),
+            "usage": usage_data(bill.usage),
+            "cost_usd": usd(bill.usd),
             "unpriced_tokens": bill.unpriced,
         }
         for (name, provider), bill in bills.items()
@@ -334,9 +315,9 @@ def event_of(row: dict[str, Any]) -> dict[str, Any]:
             "worker_id": ids.worker_id, "work_order_id": ids.work_order_id,
             "correlation_id": ids.correlation_id, "result": signal.result or None,
             "duration_seconds": signal.duration,
-            "usage": None if signal.usage is None else _usage(signal.usage),
+            "usage": None if signal.usage is None else usage_data(signal.usage),
             "cost_usd": None if signal.unpriced_tokens else signal.cost,
-            "error": _error(signal.error),
+            "error": error_data(signal.error),
             "attributes": {
                 key: value for key, value in signal.attributes.items() if key != RESULT.key
             },
