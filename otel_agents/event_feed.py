@@ -12,6 +12,7 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from otel_agents.vocabulary import Metric, Outcome
 
 _MAX_KNOWN: Final = 10_000
+_MAX_BITS: Final = 63
 _VERDICTS: Final[dict[str, Outcome]] = {"approved": "success", "rejected": "failure"}
 # The edge of a scope that is said by no event of its own: the program has told of it already.
 _SILENT: Final = ""
@@ -161,9 +163,17 @@ def _known_of(rt: Runtime) -> _Known:
 
 def feed(rt: Runtime, told: Told) -> None:
     """Deal with one event; what goes wrong is the pipeline's to catch."""
+    changed: dict[str, Any] = {}
+    fields = () if told.said is None else told.said.__struct_fields__
     for key, value in told.payload.items():
-        if isinstance(value, str):
-            told.payload[key] = kept(str(key), value)  # redacted and cut
+        kind = type(value)
+        if kind is str or (kind is int and value.bit_length() > _MAX_BITS):
+            told.payload[key] = kept(key, value)  # redacted and cut
+        if kind in {str, list} and key in fields:
+            changed[key] = told.payload[key]
+    if changed:
+        # Ids and names are made of what was said.
+        told.said = msgspec.structs.replace(told.said, **changed)
     _FEEDS[told.type](rt, told)
 
 

@@ -6,12 +6,12 @@ thing, and `event_of` reads all of them. What a program said itself is kept as i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
 
 import msgspec
 
 from otel_agents.errors import EventError
-from otel_agents.values import cut
+from otel_agents.values import cut, redact
 from otel_agents.vocabulary import (
     AGENT_TOOLS,
     CRITIC_DECISION,
@@ -147,13 +147,14 @@ def check(type_: object, payload: object) -> Any:
         EventError: There is no such type, or a field is missing or cannot be what it is.
 
     """
-    schema = SCHEMAS.get(type_) if isinstance(type_, str) else None
+    # By their classes, not `isinstance`: `__class__` is the host's code, and can raise.
+    name = str.__str__(type_) if issubclass(type(type_), str) else ""
+    schema = SCHEMAS.get(name)
     if schema is None:
-        said = cut(repr(type_) if isinstance(type_, str) else type(type_).__name__, 200)
+        said = cut(repr(name) if name else type(type_).__name__, 200)
         message = f"there is no event type {said}; the types are {', '.join(SCHEMAS)}"
-        raise EventError(message, type=type_ if isinstance(type_, str) else "")
-    name = str(type_)
-    if not isinstance(payload, dict):
+        raise EventError(message, type=cut(name, 200))
+    if not _is_dict(payload):
         message = f"{name}: the payload must be a dict, not {type(payload).__name__}"
         raise EventError(message, type=name)
     try:
@@ -161,17 +162,33 @@ def check(type_: object, payload: object) -> Any:
     except msgspec.ValidationError as error:
         message, field = _explained(name, schema, error)
         raise EventError(message, type=name, field=field) from None
+    except UnicodeEncodeError:
+        # Half of a surrogate pair: in a value it is replaced later on, a key is refused.
+        for key in payload:
+            if cut(key, len(key)) != key:
+                message = f"{name}: the key {cut(repr(key), 200)} is no text that can be written"
+                raise EventError(message, type=name) from None
+        whole = {key: cut(one) if type(one) is str else one for key, one in payload.items()}
+        return check(name, whole)
+
+
+def _is_dict(payload: object) -> TypeGuard[dict[Any, Any]]:
+    return issubclass(type(payload), dict)
 
 
 def _explained(name: str, schema: type[msgspec.Struct], error: Exception) -> tuple[str, str]:
     """Return a sentence on what is wrong, and the field it is about."""
-    said, _, place = str(error).partition(" - at `$.")
+    said, found, place = str(error).rpartition(" - at `$.")
+    if not found:
+        said, place = place, ""
+    said = cut(redact("", cut(said, 1000)), 300)
     field = place.rstrip("`").split("[")[0].split(".")[0]
     if not field and "missing required field" in said:
         field = said.split("`")[1]
         said = "it is missing"
     elif said.startswith("Invalid enum value"):
-        said = f"{said.removeprefix('Invalid enum value').strip()} is none of {_CHOICES[field]}"
+        given = said.removeprefix("Invalid enum value").strip()
+        said = f"{given} is none of {_CHOICES.get(field, 'those there are')}"
     fields = [
         one.name if one.required else f"{one.name}?" for one in msgspec.structs.fields(schema)
     ]

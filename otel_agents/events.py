@@ -22,7 +22,7 @@ from otel_agents.boundary import boundary, caught
 from otel_agents.context import current_frame
 from otel_agents.errors import EventError
 from otel_agents.event_feed import Told, feed
-from otel_agents.event_types import check
+from otel_agents.event_types import SCHEMAS, check
 from otel_agents.kept import kept
 from otel_agents.kpi_sink import kpis_of
 from otel_agents.vocabulary import CRITIC_DECISION
@@ -59,9 +59,7 @@ def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) ->
     """
     given: dict[str, Any] = {}
     try:
-        if not isinstance(payload, Mapping):
-            check(type, payload)  # raises, whatever it is
-        given = dict(payload)
+        given = _copied(payload)
         said = check(type, given)
     except EventError as error:
         if strict:
@@ -70,11 +68,27 @@ def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) ->
         return
     try:
         for key, value in given.items():
-            if value.__class__ not in _PLAIN:
-                given[key] = kept(str(key), value)  # the caller may go on to change it
-        tell(type, said, given)
+            if _class_of(value) not in _PLAIN:
+                given[key] = kept(key, value)  # the caller may go on to change it
+        tell(str.__str__(type), said, given)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("event", error)
+
+
+# Under its own name `type` is the parameter of `emit_event`. Not `__class__`, which a value may
+# compute, and raise, or say to be another's.
+_class_of: Final = type
+
+
+def _copied(payload: Any) -> Any:
+    """Return a mapping as a dict of its own; what is none, or cannot be read, as it is."""
+    kind = type(payload)
+    try:
+        if issubclass(kind, Mapping):
+            return dict(payload)
+    except Exception:  # noqa: BLE001 - the host's code: `check` says what is wrong
+        return payload
+    return payload
 
 
 def tell(type_: str, said: Any, payload: dict[str, Any]) -> None:
@@ -163,10 +177,8 @@ def _refuse(error: EventError) -> None:
     if rt.disabled:
         return
     rt.metrics.dropped("events", "invalid", 1)
-    known = error.type[:100]
+    known = error.type if error.type in SCHEMAS else ""  # types are made up as they come
     now = time.monotonic()
     if now - _Refused.said.get(known, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-        if len(_Refused.said) >= 100:  # noqa: PLR2004 - types are made up as they come
-            _Refused.said.clear()
         _Refused.said[known] = now
         boundary.warn("otel-agents: an event is left out: %s", error)

@@ -10,8 +10,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
 
-from otel_agents.text import whole
-from otel_agents.values import MAX_ITEMS, REDACTED, coerce, cut, plain, readable, redact
+from otel_agents.values import MAX_ITEMS, REDACTED, coerce, cut, plain, readable, redact, whole
 
 MAX_DEPTH: Final = 4
 MAX_FIELDS: Final = 1000  # of one dict that are looked at

@@ -30,8 +30,8 @@ from otel_agents.context import (
 )
 from otel_agents.kept import kept, single
 from otel_agents.signals import Ids
-from otel_agents.text import unbroken, whole
-from otel_agents.values import cut, plain, redact
+from otel_agents.text import unbroken
+from otel_agents.values import cut, plain, redact, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping

@@ -102,7 +102,7 @@ class _Lane:
         # Held while the sink is called: what waits can be drained by another thread too.
         self._writing = threading.Lock()
         self._lost = 0
-        self._said = -_QUIET_SECONDS
+        self._said: dict[str, float] = {}
 
     # ------------------------------------------------------------------ by the callers
 
@@ -128,6 +128,8 @@ class _Lane:
         self._waiting.append(written)
         self._start()
         self._wake.put(None)
+        if self._thread is None:
+            self.read(max(0.0, deadline - time.monotonic()))
         return written.wait(max(0.0, deadline - time.monotonic()))
 
     def read(self, seconds: float = -1) -> None:
@@ -162,6 +164,8 @@ class _Lane:
         if self._writing.acquire(timeout=max(0.01, deadline - time.monotonic())):
             try:
                 self.sink.close()
+            except Exception as error:  # noqa: BLE001 - the other sinks are to be closed too
+                self._failed(error)
             finally:
                 self._writing.release()
 
@@ -178,7 +182,12 @@ class _Lane:
                     target=self._work, name=f"otel-agents-{self.sink.name}", daemon=True
                 )
                 self._thread = thread
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # No more threads, or the interpreter is ending: the next signal tries
+                    # again, and who flushes or closes writes what waits.
+                    self._thread = None
 
     def _work(self) -> None:
         while not self._closing:
@@ -275,9 +284,9 @@ class _Lane:
 
     def _say(self, message: str, what: object) -> bool:
         now = time.monotonic()
-        if now - self._said < _QUIET_SECONDS:
+        if now - self._said.get(message, -_QUIET_SECONDS) < _QUIET_SECONDS:
             return False
-        self._said = now
+        self._said[message] = now
         boundary.warn(message, self.sink.name, what)
         return True
 
@@ -341,7 +350,9 @@ class Pipeline:
 
     def later(self, job: Callable[[], None]) -> None:
         """Have something done soon, in the order it was asked for, by a thread of ours."""
-        if not self._closed:
+        if self._closed:
+            self._dropped(self._jobs.sink.name, "closed", 1)
+        else:
             self._jobs.put(job)
 
     def catch_up(self, seconds: float = _CATCH_UP_SECONDS) -> None:

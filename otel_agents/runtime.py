@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,10 +133,39 @@ class _Holder:
     def __init__(self) -> None:
         self.current: Runtime | None = None
         self.make: Callable[[], Runtime] = Runtime
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the thread that makes one may fork
 
 
 _holder: Final = _Holder()
+
+
+_held: Final[list[Runtime | None]] = []
+
+
+def _before_fork() -> None:
+    """Wait until no other thread makes a runtime or opens its sinks.
+
+    Else a forked child would wait for ever, for that thread's locks and for those of the modules
+    it was importing.
+    """
+    _holder.lock.acquire()
+    current = _holder.current
+    if current is not None:
+        current.lock.acquire()
+    _held.append(current)
+
+
+def _after_fork() -> None:
+    current = _held.pop()
+    if current is not None:
+        current.lock.release()
+    _holder.lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 def get() -> Runtime:

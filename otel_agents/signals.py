@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from otel_agents.text import whole
 from otel_agents.usage import Usage
+from otel_agents.values import whole
 from otel_agents.vocabulary import (
     AGENT_NAME,
     AGENT_PARENT_RUN_ID,

@@ -35,12 +35,3 @@ def _spelled(char: str) -> str:
 def unbroken(json: str) -> str:
     """Return JSON text as one line for every reader, the same value as before."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", json)
-
-
-def whole(text: str) -> str:
-    """Return text that UTF-8 can hold: half of a surrogate pair is written out."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return text

@@ -31,6 +31,7 @@ _TEXT_MODULES: Final = frozenset(
 )
 _LISTS: Final = frozenset({list, tuple, set, frozenset})
 _MAX_INT: Final = 2**63 - 1
+_MAX_BITS: Final = 4096
 
 # Values that are secrets by their shape, whoever sent them, and keys that name one.
 SECRET_PATTERNS: Final = (
@@ -106,8 +107,15 @@ def redact(key: str, value: Any) -> Any:
 
 
 def cut(text: str, limit: int = MAX_TEXT) -> str:
-    """Return text of at most `limit` characters, marked where it was cut."""
-    return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
+    """Return text of at most `limit` characters, marked where it was cut, and fit for UTF-8."""
+    if len(text) > limit:
+        text = text[: limit - len(CUT)] + CUT
+    return text if text.isascii() else whole(text)
+
+
+def whole(text: str) -> str:
+    """Return text that UTF-8 can hold: half of a surrogate pair is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: Any) -> Any:
@@ -116,7 +124,11 @@ def plain(value: Any) -> Any:
     if kind is str:
         return cut(value)
     if kind is int:
-        return value if -_MAX_INT <= value <= _MAX_INT else str(value)[:MAX_TEXT]
+        if -_MAX_INT <= value <= _MAX_INT:
+            return value
+        # Python refuses to write out a number of more than some 4,300 digits.
+        bits = value.bit_length()
+        return str(value) if bits <= _MAX_BITS else f"<int of {bits} bits>"
     if kind is bool or kind is float or value is None:
         return value
     # By the class, not `isinstance`: a proxy's `__class__` is the host's code, and can raise.
@@ -125,7 +137,7 @@ def plain(value: Any) -> Any:
     if issubclass(kind, str):
         return cut(str.__str__(value))
     if issubclass(kind, int):
-        return int.__int__(value)
+        return plain(int.__int__(value))
     if issubclass(kind, float):
         return float.__float__(value)
     if kind in _LISTS:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+_LOCK_SECONDS: Final = 1.0
 
 
 class PartlyWrittenError(OSError):
@@ -34,6 +41,7 @@ class LineFile:
         self._fd = -1
         self._inode = 0
         self._torn = False
+        self._fresh = False
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Append lines, each with its line feed.
@@ -45,7 +53,8 @@ class LineFile:
         written = 0
         try:
             self._open()
-            if self._torn:
+            self._lock()
+            if self._torn or self._ends_torn():
                 os.write(self._fd, b"\n")
                 self._torn = False
             data = memoryview(b"".join(lines))
@@ -53,6 +62,8 @@ class LineFile:
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             raise PartlyWrittenError(error, self._whole(lines, written)) from error
+        finally:
+            self._unlock()
         if os.fstat(self._fd).st_size > self._max_bytes:
             self._rotate()
 
@@ -90,11 +101,41 @@ class LineFile:
         self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         found = os.fstat(self._fd)
         self._inode = found.st_ino
-        # A crash tore the last line; it must not swallow the first of ours.
-        size = found.st_size
-        self._torn = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
+        self._fresh = True
+
+    def _ends_torn(self) -> bool:
+        """Return whether a crash tore the last line; it must not swallow the first of ours."""
+        if not self._fresh:
+            return False
+        self._fresh = False
+        size = os.fstat(self._fd).st_size
+        return bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
+
+    def _lock(self) -> None:
+        """Keep other processes from writing in the middle; a second later write all the same.
+
+        One that was stopped must not stop the others.
+        """
+        if fcntl is None:
+            return
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError, PermissionError):
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.001)
+
+    def _unlock(self) -> None:
+        if fcntl is not None and self._fd >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def _rotate(self) -> None:
+        # What was written is written: a file that cannot be renamed goes on to grow.
+        with contextlib.suppress(OSError):
+            self._rename()
+
+    def _rename(self) -> None:
         lock = self.path.with_suffix(".lock")
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL))

@@ -1,0 +1,1 @@
+"""Events under load, under attack and at the end of a process: each once, or counted as lost."""
