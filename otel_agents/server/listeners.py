@@ -5,6 +5,7 @@ Decoding telemetry keeps a loop busy, so the console's is another one.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import threading
@@ -26,6 +27,7 @@ _IDLE_SECONDS: Final = 15
 _HEAD_BYTES: Final = 48 * 1024  # an address of 16 KiB, a token, and what browsers send
 _GRACE_SECONDS: Final = 1
 _JOIN_SECONDS: Final = 5.0
+_ABORT_SECONDS: Final = 0.01  # for a loop to let go of what was aborted
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -120,7 +122,19 @@ class HttpListener:
             await startup(sockets)
             self._ready.set()
 
+        shutdown = self._server.shutdown
+
+        async def shut_down(sockets: list[socket.socket] | None = None) -> None:
+            await shutdown(sockets)
+            # Clients that read nothing are not waited for; their transports would stay open.
+            for connection in list(self._server.server_state.connections):
+                transport = getattr(connection, "transport", None)
+                if transport is not None:
+                    transport.abort()
+            await asyncio.sleep(_ABORT_SECONDS)
+
         self._server.startup = start_up  # type: ignore[method-assign]
+        self._server.shutdown = shut_down  # type: ignore[method-assign]
         self._thread.start()
         self._ready.wait()
         if not self._server.started:
