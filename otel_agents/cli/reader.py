@@ -26,6 +26,12 @@ class Reader(Protocol):
     def report(self, run_id: str | None = None) -> RunReport:
         """Return how a run stands, of the latest run by default."""
 
+    def run(self, run_id: str) -> Any:
+        """Return a run in full."""
+
+    def feed(self, after: int, limit: int = 500, run_id: str | None = None) -> Any:
+        """Return the signals stored after a number, in the order they were."""
+
     def agents(
         self,
         *,

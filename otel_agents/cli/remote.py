@@ -82,7 +82,7 @@ class Remote:
             return msgspec.convert(data, RunReport)
         except msgspec.ValidationError as error:
             what = f"a report it sends cannot be read: {error}"
-            raise self._foreign(what) from error
+            raise self.foreign(what) from error
 
     def agents(
         self,
@@ -134,6 +134,19 @@ class Remote:
         """Return what is healthy and what is not."""
         return self.get("/api/admin/runtime/verify")
 
+    def run(self, run_id: str) -> Any:
+        """Return a run in full."""
+        return self.get(f"/api/runs/{_segment(run_id)}")
+
+    def feed(self, after: int, limit: int = 500, run_id: str | None = None) -> Any:
+        """Return the signals stored after a number, in the order they were."""
+        given = {"after": after, "limit": limit, "run_id": run_id}
+        return self.get("/api/events", given)["items"]
+
+    def kpis(self, run_id: str) -> Any:
+        """Return the KPIs of a run as the API answers them."""
+        return self.get("/api/kpis", {"run_id": run_id})
+
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""
 
@@ -154,15 +167,36 @@ class Remote:
         status, body = self._exchange(target)
         if status in _REDIRECTS:
             what = f"it sends us elsewhere ({status}), which is not followed"
-            raise self._foreign(what)
+            raise self.foreign(what)
         try:
-            answer = msgspec.json.decode(body)
-            data, error = answer["data"], answer["error"]
-        except (msgspec.DecodeError, TypeError, KeyError, RecursionError, ValueError) as problem:
+            data, error = _opened(body)
+        except ValueError as problem:
             raise self._refused(status) from problem
         if status == _OK and error is None:
             return data
         raise self._refused(status, error if isinstance(error, dict) else {})
+
+    def refusal(self, status: int, body: bytes) -> OtelAgentsError:
+        """Return what a refused request is to be told as."""
+        try:
+            _, error = _opened(body)
+        except ValueError:
+            error = None
+        return self._refused(status, error if isinstance(error, dict) else None)
+
+    def unanswered(self, error: Exception) -> UnavailableError:
+        """Return the error of a server that cannot be reached."""
+        return UnavailableError(
+            f"The server at {self.url} does not answer ({_why(error)}): "
+            "is `otel-agents serve` running there?"
+        )
+
+    def socket_at(self, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the address of a WebSocket there, and the headers to ask for it with."""
+        query_text = f"?{urlencode(query)}" if query else ""
+        address = f"{'wss' if self._secure else 'ws'}{self.url[self.url.index(':') :]}{path}"
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        return address + query_text, headers
 
     def _exchange(self, target: str) -> tuple[int, bytes]:
         headers = {
@@ -183,14 +217,10 @@ class Remote:
                 if len(body) > MAX_REPLY or time.monotonic() > deadline:
                     most = f"{MAX_REPLY >> 20} MiB or {DEADLINE_SECONDS:.0f} s"
                     what = f"its reply takes more than {most}"
-                    raise self._foreign(what)
+                    raise self.foreign(what)
             return reply.status, bytes(body)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            message = (
-                f"The server at {self.url} does not answer ({_why(error)}): "
-                "is `otel-agents serve` running there?"
-            )
-            raise UnavailableError(message) from error
+            raise self.unanswered(error) from error
         finally:
             connection.close()
 
@@ -217,7 +247,7 @@ class Remote:
                 "set OTEL_AGENTS_TOKEN to the token of an admin."
             )
         if error is None or not isinstance(error.get("message"), str):
-            return self._foreign(f"status {status}, and no envelope")
+            return self.foreign(f"status {status}, and no envelope")
         message, code, details = error["message"], error.get("code"), error.get("details")
         if code == "not_found":
             return NotFoundError(message)
@@ -226,10 +256,21 @@ class Remote:
             return InvalidInputError(message, parameter=str(parameter or ""))
         return UnavailableError(message)
 
-    def _foreign(self, what: str) -> UnavailableError:
+    def foreign(self, what: str) -> UnavailableError:
+        """Return the error of an answer that no server of ours gives."""
         return UnavailableError(
             f"What answers at {self.url} is no otel-agents server, or another version: {what}."
         )
+
+
+def _opened(body: bytes) -> tuple[Any, Any]:
+    """Return the data and the error of an envelope; raise ValueError where it is none."""
+    try:
+        answer = msgspec.json.decode(body)
+        return answer["data"], answer["error"]
+    except (msgspec.DecodeError, TypeError, KeyError, RecursionError) as problem:
+        message = "no envelope"
+        raise ValueError(message) from problem
 
 
 def _segment(text: str) -> str:

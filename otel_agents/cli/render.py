@@ -14,7 +14,7 @@ from otel_agents.cli.text import cost, count, duration, percent, plural, roughly
 from otel_agents.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from otel_agents.state.report import RunReport
 
@@ -26,26 +26,35 @@ _LABEL: Final = 8  # columns of the labels of the totals
 
 
 def lines(
-    read: RunReport, *, now: int, width: int, height: int | None = None, ascii_only: bool = False
+    read: RunReport,
+    kpis: Sequence[str] = (),
+    *,
+    now: int,
+    width: int,
+    height: int | None = None,
+    ascii_only: bool = False,
 ) -> list[Text]:
     """Return a reading of a run as lines.
 
     Args:
         read: The reading.
+        kpis: Those of the KPIs that there are, each in a few words.
         now: The time, in nanoseconds since the epoch.
         width: How many columns there are.
         height: How many lines there are; less important ones are left out to fit. None: no limit.
         ascii_only: Use no character outside ASCII for signs and bars.
 
     """
-    found = _fitted(read, now, width, height)
+    found = _fitted(read, kpis, now, width, height)
     for line in found:
         line.truncate(width, overflow="ellipsis")
     return [in_ascii(line) for line in found] if ascii_only else found
 
 
-def _fitted(read: RunReport, now: int, width: int, height: int | None) -> list[Text]:
-    top, foot = list(_header(read, now, width)), list(_totals(read, width))
+def _fitted(
+    read: RunReport, kpis: Sequence[str], now: int, width: int, height: int | None
+) -> list[Text]:
+    top, foot = list(_header(read, now, width)), list(_totals(read, kpis, width))
     body: list[Text] = []
     for most, well in _LEVELS:
         body = table(list(Body(read, width, most, well=well).rows()), width)
@@ -105,7 +114,7 @@ def _ago(now: int, then: int) -> str:
     return f"{roughly(seconds)} ago" if seconds >= 1 else "just now"
 
 
-def _totals(read: RunReport, width: int) -> Iterator[Text]:
+def _totals(read: RunReport, kpis: Sequence[str], width: int) -> Iterator[Text]:
     usage = read.usage
     agents = Counter(agent.status for agent in read.agents)
     if agents:
@@ -128,9 +137,11 @@ def _totals(read: RunReport, width: int) -> Iterator[Text]:
     yield from _total("calls", said, width)
     style = "yellow" if read.unpriced else ""
     yield from _total("cost", [cost(read.usd, read.unpriced)], width, style)
+    if kpis:
+        yield from _total("KPIs", kpis, width)
 
 
-def _total(label: str, said: list[str], width: int, style: str = "") -> Iterator[Text]:
+def _total(label: str, said: Sequence[str], width: int, style: str = "") -> Iterator[Text]:
     """Yield a labelled list, on more lines where one is too narrow."""
     line = Text.assemble((f"{label:<{_LABEL}}", "dim"), (said[0], style))
     for part in said[1:]:

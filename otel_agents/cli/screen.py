@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from otel_agents.cli.kpis import told
 from otel_agents.cli.render import lines
 from otel_agents.text import visible
 
@@ -21,10 +22,16 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def print_report(read: RunReport) -> None:
+def print_report(read: RunReport, kpis: dict[str, Any] | None = None) -> None:
     """Print a reading in full."""
     console = _console()
-    found = lines(read, now=time.time_ns(), width=console.width, ascii_only=_ascii_only(console))
+    found = lines(
+        read,
+        told(kpis),
+        now=time.time_ns(),
+        width=console.width,
+        ascii_only=_ascii_only(console),
+    )
     console.print(Group(*found), no_wrap=True, crop=False)
 
 
@@ -42,6 +49,7 @@ class Screen:
             redirect_stderr=False,
         )  # fmt: skip
         self._last: RunReport | None = None
+        self._kpis: dict[str, Any] | None = None
         self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Self:
@@ -56,16 +64,16 @@ class Screen:
         self._live.stop()
         signal.signal(signal.SIGTERM, self._before)
         if self._last is not None:
-            print_report(self._last)
+            print_report(self._last, self._kpis)
 
     @property
     def size(self) -> tuple[int, int]:
         """The columns and lines of the terminal; when they change it is time to draw."""
         return self._console.width, self._console.height
 
-    def show(self, read: RunReport) -> None:
+    def show(self, read: RunReport, kpis: dict[str, Any] | None) -> None:
         """Draw a reading, as much of it as there is room for."""
-        self._last = read
+        self._last, self._kpis = read, kpis
         width, height = self.size
         self._draw(self._lines(read, width, height))
 
@@ -80,6 +88,7 @@ class Screen:
     def _lines(self, read: RunReport, width: int, height: int) -> list[Text]:
         return lines(
             read,
+            told(self._kpis),
             now=time.time_ns(),
             width=width,
             height=height,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from otel_agents.cli.envelope import FAILED, INTERRUPTED, OK, print_data
 from otel_agents.cli.follow import Follower
+from otel_agents.cli.kpis import Asked, Counted
 from otel_agents.cli.options import SERVER
 from otel_agents.cli.reader import here, named_server, reader, settings_here
 from otel_agents.errors import NotFoundError
@@ -50,7 +51,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     help="Print a JSON envelope; with --watch one a line, at each change.",
 )  # fmt: skip
 def command(run_id: str | None, server: str | None, *, watch: bool, as_json: bool) -> int:
-    """Show a run: phases, agents, progress, tokens, cost, and what failed and why.
+    """Show a run: phases, agents, progress, tokens, cost, KPIs, and what failed and why.
 
     Exit codes: 0 running or succeeded, 1 failed, 3 cancelled, lost or interrupted,
     4 no such run or no workspace.
@@ -73,7 +74,8 @@ def _of_workspace(
     follower = Follower(workspace)
     # Ten thousand signals are made and none is let go: collecting would only look in vain.
     gc.disable()
-    runs = fold(follower.new())
+    signals = list(follower.new())
+    runs = fold(signals)
     run = runs.latest if run_id is None else runs.by_id.get(run_id)
     if run is None or (run_id is None and _store_is_ahead(workspace)):
         gc.enable()
@@ -82,13 +84,16 @@ def _of_workspace(
             return _of_reader(later, run_id, watch=watch, as_json=as_json)
     if run is None:
         raise _not_found(runs, run_id, workspace)
+    counted = Counted(run.id)
+    counted.take(signals)
     if watch:
         from otel_agents.cli.watch import follow_run, output  # only where watched
 
+        del signals
         gc.enable()
-        return follow_run(follower, runs, run, output(as_json=as_json))
+        return follow_run(follower, runs, run, counted, output(as_json=as_json))
     read = report(run, now=time.time_ns(), alive=alive, history=history(runs, run))
-    _print(read, as_json=as_json)
+    _print(read, counted.reading(), as_json=as_json)
     return read
 
 
@@ -99,17 +104,17 @@ def _of_reader(source: Reader, run_id: str | None, *, watch: bool, as_json: bool
 
         return follow_reader(source, run_id, output(as_json=as_json))
     read = source.report(run_id)
-    _print(read, as_json=as_json)
+    _print(read, Asked(source).reading(read.id), as_json=as_json)
     return read
 
 
-def _print(read: RunReport, *, as_json: bool) -> None:
+def _print(read: RunReport, kpis: dict[str, Any] | None, *, as_json: bool) -> None:
     if as_json:
-        print_data(as_data(read))
+        print_data({**as_data(read), "kpis": kpis})
     else:
         from otel_agents.cli.screen import print_report  # Rich takes its time
 
-        print_report(read)
+        print_report(read, kpis)
 
 
 def _store_is_ahead(workspace: Workspace) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from otel_agents.cli.envelope import print_data
+from otel_agents.cli.kpis import Asked
 from otel_agents.cli.text import count, money, percent, roughly
 from otel_agents.errors import UnavailableError
 from otel_agents.state.estimate import history
@@ -20,6 +21,7 @@ from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.cli.follow import Follower
+    from otel_agents.cli.kpis import Counted
     from otel_agents.cli.reader import Reader
     from otel_agents.state.run import Runs, RunState
 
@@ -40,8 +42,8 @@ class Output(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, read: RunReport) -> None:
-        """Show a reading, unless it says the same as the one before."""
+    def show(self, read: RunReport, kpis: dict[str, Any] | None) -> None:
+        """Show a reading and its KPIs, unless it says the same as the one before."""
 
     def say(self, text: str) -> None:
         """Say that no reading can be had, until the next one is."""
@@ -71,11 +73,12 @@ class JsonLines(_Piped):
     def __exit__(self, *_: object) -> None:
         """End."""
 
-    def show(self, read: RunReport) -> None:
+    def show(self, read: RunReport, kpis: dict[str, Any] | None) -> None:
         """Print a reading if anything in it has changed but the clocks."""
-        data = as_data(read)
+        data: dict[str, Any] = {**as_data(read), "kpis": kpis}
         clocks = {"eta_seconds": None, "phases": [_clockless(each) for each in data["phases"]]}
-        said = data | clocks
+        # The KPIs change with the clock too, while an agent is active.
+        said = data | clocks | {"kpis": kpis and kpis["counts"]["events"]}
         if said != self._last:
             self._last = said
             print_data(data)
@@ -93,6 +96,7 @@ class Lines(_Piped):
     def __init__(self) -> None:
         self._said = ""
         self._last: RunReport | None = None
+        self._kpis: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -105,11 +109,11 @@ class Lines(_Piped):
 
             sys.stdout.write("\n")
             sys.stdout.flush()
-            print_report(self._last)
+            print_report(self._last, self._kpis)
 
-    def show(self, read: RunReport) -> None:
+    def show(self, read: RunReport, kpis: dict[str, Any] | None) -> None:
         """Print a line if it differs from the last one in more than the time."""
-        self._last = read
+        self._last, self._kpis = read, kpis
         said = summary(read)
         if said != self._said:
             self._said = said
@@ -151,8 +155,17 @@ def output(*, as_json: bool) -> Output:
     return Lines()
 
 
-def follow_run(follower: Follower, runs: Runs, run: RunState, shown: Output) -> RunReport:
+def follow_run(
+    follower: Follower, runs: Runs, run: RunState, counted: Counted, shown: Output
+) -> RunReport:
     """Show a run until it is over; return the last reading.
+
+    Args:
+        follower: Where its signals come from.
+        runs: All runs, as far as they were read.
+        run: The run.
+        counted: Its KPIs, as far as it was read.
+        shown: Where readings go.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was typed.
@@ -163,12 +176,12 @@ def follow_run(follower: Follower, runs: Runs, run: RunState, shown: Output) -> 
     with shown:
         while True:
             read = report(run, now=time.time_ns(), alive=alive, history=known)
-            shown.show(read)
+            shown.show(read, counted.reading())
             if read.over:
                 over_since = over_since or time.monotonic()
                 if _settled(read) or time.monotonic() - over_since >= _SETTLE_SECONDS:
                     return read
-            _wait(follower, runs, run, shown)
+            _wait(follower, runs, run, counted, shown)
 
 
 def follow_reader(source: Reader, run_id: str | None, shown: Output) -> RunReport:
@@ -181,20 +194,22 @@ def follow_reader(source: Reader, run_id: str | None, shown: Output) -> RunRepor
         KeyboardInterrupt: Ctrl-C was typed.
 
     """
+    asked = Asked(source)
     read = source.report(run_id)
+    kpis = asked.reading(read.id)
     over_since: float | None = None
     gone = False
     with shown:
         while True:
             if not gone:
-                shown.show(read)
+                shown.show(read, kpis)
             if read.over:
                 over_since = over_since or time.monotonic()
                 if _settled(read) or time.monotonic() - over_since >= _SETTLE_SECONDS:
                     return read
             _rest(shown)
             try:
-                read, gone = source.report(read.id), False
+                read, kpis, gone = source.report(read.id), asked.reading(read.id), False
             except UnavailableError as error:
                 if not gone:
                     shown.say(f"{error} Waiting for it.")
@@ -213,7 +228,7 @@ def _settled(read: RunReport) -> bool:
     return read.status == "lost" or all(agent.status != "lost" for agent in read.agents)
 
 
-def _wait(follower: Follower, runs: Runs, run: RunState, shown: Output) -> None:
+def _wait(follower: Follower, runs: Runs, run: RunState, counted: Counted, shown: Output) -> None:
     """Wait until there is something to show: news of the run, another size, or a second gone by."""
     changes, size = run.changes, shown.size
     deadline = time.monotonic() + _REDRAW_SECONDS
@@ -221,3 +236,4 @@ def _wait(follower: Follower, runs: Runs, run: RunState, shown: Output) -> None:
         time.sleep(_POLL_SECONDS)
         for each in follower.new():
             runs.apply(each)
+            counted.take((each,))

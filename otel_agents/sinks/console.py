@@ -90,12 +90,9 @@ def _clock(seconds: float) -> str:
     return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"
 
 
-def _colour(event: Event) -> str:
-    wrong = any(
-        key in event.payload and any(event.payload[key] is bad or event.payload[key] == bad
-                                     for bad in values)
-        for key, values in _BAD
-    )  # fmt: skip
+def colour_of(event: Event) -> str:
+    """Return the colour of an event's type, as ANSI numbers it; red where it tells of a failure."""
+    wrong = any(event.payload.get(key) in values for key, values in _BAD)
     return _RED if wrong else _TYPES.get(event.type, _DIM)
 
 
@@ -121,10 +118,10 @@ class ConsoleSink:
             event = event_of(signal)
             if event is not None:
                 head, *fields = lines_of(event)
-                text += [_painted(head, _colour(event), coloured=coloured), *fields]
+                text += [painted(head, colour_of(event), coloured=coloured), *fields]
             elif not self._events_only and not _heartbeat(signal):
                 colour = _COLOURS.get(signal.result, _OTHER) if signal.result else ""
-                text.append(_painted(line_of(signal), colour, coloured=coloured))
+                text.append(painted(line_of(signal), colour, coloured=coloured))
         if text:
             stream.write("\n".join(text) + "\n")
             stream.flush()
@@ -137,7 +134,8 @@ def _heartbeat(signal: Signal) -> bool:
     return signal.edge == "progress" and not signal.attributes and signal.usage is None
 
 
-def _painted(text: str, colour: str, *, coloured: bool) -> str:
+def painted(text: str, colour: str, *, coloured: bool) -> str:
+    """Return text in a colour, where there are any."""
     return f"\x1b[{colour}m{text}\x1b[0m" if coloured and colour else text
 
 

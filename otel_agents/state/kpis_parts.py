@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -174,6 +173,8 @@ def text(value: object) -> str:
         value = value.encode("utf-8", "replace").decode()  # half of a pair cannot be written
     if len(value) <= _LONGEST_ID:
         return value
+    from hashlib import blake2b  # OpenSSL takes longer to load than most programs have long ids
+
     digest = blake2b(value.encode(), digest_size=16).hexdigest()
     return f"{value[:_LONGEST_ID]}…{digest}"
 

@@ -39,7 +39,7 @@ def store_url(url: str | None, workspace: Workspace | None) -> str:
     if workspace is None:
         message = "There is no store: make a workspace with `otel-agents init`, or name a URL."
         raise NotFoundError(message)
-    return f"sqlite:///{quote(str(workspace.database))}"
+    return f"sqlite:///{quote(str(workspace.database.absolute()))}"
 
 
 def open_store(

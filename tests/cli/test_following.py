@@ -72,7 +72,8 @@ def test_new_events_are_shown_as_they_come(shell: Shell, through: tuple[str, ...
 
 def test_following_events_begins_with_none(shell: Shell, through: tuple[str, ...]) -> None:
     """A line a piece for people."""
-    with shell.start("events", "-f", *through, stdout=subprocess.PIPE) as process:
+    arguments = ("events", "-f", "--layer", "tool_runtime")
+    with shell.start(*arguments, *through, stdout=subprocess.PIPE) as process:
         shell.put(Batch(signals=[event(1)]))
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_agents.signals import encode_line
+from otel_agents.state.kpis import KPIS
+from otel_agents.store import Batch
+
+from .emitted import emitted, queued, validated
+from .serving import Serving
+
 from state.build import SECOND, Story, shop  # isort: skip - conftest puts it within reach
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from otel_agents.signals import Signal
 
     from .conftest import Shell
 
@@ -144,3 +153,67 @@ def test_a_terminal_without_unicode_gets_ascii(shell: Shell) -> None:
 
     assert done.stdout.isascii()
     assert done.stdout.startswith(r"L\xe4den  > running")
+
+
+def telling() -> list[Signal]:
+    """Return the signals of a run that told of its tasks, a critic and a validation."""
+    story = fresh(ago=100).start("run", name="shop")
+    events = [
+        queued(1),
+        emitted("agent_started", 1, agent="coder", task_id="t-1"),
+        emitted("agent_started", 2, agent="coder", task_id="t-1"),
+        emitted(
+            "agent_completed", 2, agent="coder", task_id="t-1", status="success", duration_ms=9,
+            cost_usd=0.5,
+        ),
+        emitted("critic_decision", 1, rejected=True, task_id="t-1", agent="critic"),
+        validated(1),
+        validated(2, "failed"),
+        queued(3, run_id="run-2"),
+    ]  # fmt: skip
+    return [*story.signals, *events]
+
+
+@pytest.mark.parametrize("through", ["files", "store", "server"])
+def test_the_kpis_of_the_run_are_told(shell: Shell, through: str) -> None:
+    """The same ones, with what they are made of, whoever is asked; repeats count once."""
+    signals = telling()
+    if through == "files":
+        shell.write(b"".join(map(encode_line, signals * 2)))
+        found = shell.data("status", "--run-id", "run-1")["kpis"]
+    else:
+        shell.put(Batch(signals=signals))
+        shell.put(Batch(signals=signals))
+        if through == "store":
+            found = shell.data("status", "--run-id", "run-1")["kpis"]
+        else:
+            with Serving(shell) as serving:
+                asked = ("status", "--run-id", "run-1", "--server", serving.url)
+                found = shell.data(*asked)["kpis"]
+
+    assert list(found) == [*KPIS, "counts"]
+    assert found["cost_per_feature"] == 0.5
+    assert found["average_retry_count"] == 1 / 2
+    assert found["critic_rejection_rate"] == 1.0
+    assert found["validation_pass_rate"] == 0.5
+    assert found["counts"]["events"] == 7
+    assert found["counts"]["agents_active"] == 1
+
+
+def test_only_kpis_with_something_to_count_are_shown(shell: Shell) -> None:
+    """And none at all where a run told of no event."""
+    shell.write(fresh("quiet", ago=200).start("run", name="shop").end("run").lines())
+    assert "KPIs" not in shell.run("status").stdout
+
+    shell.write(b"".join(map(encode_line, telling())))
+    shown = shell.run("status", "--run-id", "run-1", COLUMNS="200").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("KPIs"))
+    assert "cost per feature $0.5000" in line
+    assert "retries 0.5 a task" in line
+    assert "critic rejections 100% of 1 · validations passed 50% of 2" in line
+
+    only_agents = fresh("later", ago=1).start("run", name="shop").start("agent", "a", "writer")
+    shell.write(only_agents.wait(0.5).end("a").end("run").lines())
+    shown = shell.run("status", "--run-id", "later", COLUMNS="200").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("KPIs"))
+    assert line == "KPIs    agent utilization 100%"

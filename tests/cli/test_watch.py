@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_agents.cli.follow import Follower
+from otel_agents.cli.kpis import Counted
 from otel_agents.cli.watch import JsonLines, follow_run
 from otel_agents.state.liveness import here
 from otel_agents.state.run import fold
@@ -217,7 +218,7 @@ class LateWriter(JsonLines):
         self.program = program
         self.seen: list[dict[str, int]] = []
 
-    def show(self, read: RunReport) -> None:
+    def show(self, read: RunReport, kpis: dict[str, Any] | None) -> None:
         """Note how the agents stand."""
         found = dict(Counter(agent.status for agent in read.agents))
         if found not in self.seen:
@@ -235,7 +236,7 @@ def test_an_end_that_another_process_writes_late_is_waited_for(
     follower = Follower(Workspace(shell.signals.parent))
     runs = fold(follower.new())
     shown = LateWriter(program)
-    follow_run(follower, runs, runs.by_id["run-1"], shown)
+    follow_run(follower, runs, runs.by_id["run-1"], Counted("run-1"), shown)
 
     assert shown.seen == [{"lost": 1}, {"completed": 1}]
 
