@@ -48,14 +48,15 @@ SETTINGS: Final = (
     ),
     _own("home", "the nearest .otel-agents upwards", "The workspace directory itself."),
     _own(
-        "sinks", "jsonl: where there is a workspace, otlp: where logs are exported",
+        "sinks", "jsonl: and the store where there is a workspace, otlp: where logs are exported; "
+        "with the first event of the program's own events: and console:events",
         "Where signals go, as URLs; a list, with commas in the variable; none for nowhere.",
     ),
     _own(
         "store", "sqlite, in the workspace",
         "The URL of the store. Beside a [store] table it is the table's key url.",
     ),
-    _own("redis_url", "", "The Redis that takes the KPIs, as redis://HOST:PORT/DB."),
+    _own("redis_url", "", "The Redis that the KPIs go to, whatever other sinks there are, as redis://HOST:PORT/DB."),
     _own("server", "", "The otel-agents server that commands ask, as http://HOST:PORT."),
     _own("jaeger", "", "Where the console links traces to, as http://HOST:16686."),
     _own("capture_stdout", "false", "true writes what agents print to their log files too."),

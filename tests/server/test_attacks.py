@@ -170,6 +170,16 @@ def test_nothing_is_shared_with_other_origins(open_server: Running) -> None:
             assert shared == []
 
 
+def test_only_the_client_module_is_shared_with_pages_from_disk(open_server: Running) -> None:
+    """Attack 33: it holds no data, a page opened from disk may import it, and no site may."""
+    for origin, shared in (("null", "null"), ("http://evil.example", None), (None, None)):
+        headers = {} if origin is None else {"Origin": origin}
+        for path, allowed in (("/static/feed.js", shared), ("/static/live.js", None)):
+            answer = httpx.get(f"{open_server.url}{path}", headers=headers, trust_env=False)
+            assert answer.status_code == 200
+            assert answer.headers.get("access-control-allow-origin") == allowed
+
+
 def test_every_answer_has_safe_headers(open_server: Running) -> None:
     """Pages, files, API, errors and what is no HTTP at all bear the same policy."""
     for method, target, headers in (
