@@ -38,10 +38,11 @@ generated: $(VENV)/.done
 	@$(BIN)/python docs/schema.py --check
 	@$(BIN)/python docs/events.py --check
 
-bench: $(VENV)/.done ## measure the hot path beside its peers, cold starts, and the server's ingest
+bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold starts, and ingest
 	@$(BIN)/python benchmarks/hot_path.py
 	@$(BIN)/python benchmarks/import_time.py
 	@$(BIN)/python benchmarks/status_cold.py
+	@$(BIN)/python benchmarks/emit.py --quick
 	@$(BIN)/python benchmarks/ingest.py --quick
 
 stack: $(VENV)/.done ## start collector, Jaeger and Prometheus: Compose where there is an engine
