@@ -7,7 +7,7 @@ that a scope says too is told once: the scope's signal carries the program's pay
 from __future__ import annotations
 
 import os
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -116,7 +116,7 @@ class _Known:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.counts = Counts()
-        self.agents: OrderedDict[tuple[str | None, str, str], deque[Scope]] = OrderedDict()
+        self.agents: OrderedDict[tuple[str, str], list[tuple[str | None, Scope]]] = OrderedDict()
         self.tasks: OrderedDict[str, TaskScope] = OrderedDict()
         self.decisions: OrderedDict[tuple[Any, ...], Counter[str]] = OrderedDict()
         self.budgets: dict[tuple[str, str], tuple[float, float]] = {}
@@ -126,17 +126,19 @@ class _Known:
         if len(self.tasks) > _MAX_KNOWN:
             self.tasks.popitem(last=False)
 
-    def began(self, key: tuple[str | None, str, str], scope: Scope) -> None:
-        self.agents.setdefault(key, deque()).append(scope)
+    def began(self, key: tuple[str, str], run_id: str | None, scope: Scope) -> None:
+        self.agents.setdefault(key, []).append((run_id, scope))
         if len(self.agents) > _MAX_KNOWN:
             # They never completed; what is known of them is kept, but waits for nothing more.
             self.agents.popitem(last=False)
 
-    def ended(self, key: tuple[str | None, str, str]) -> Scope | None:
+    def ended(self, key: tuple[str, str], run_id: str | None) -> Scope | None:
+        """Return the agent that was told to have started first: in the same run, or in another."""
         waiting = self.agents.get(key)
         if not waiting:
             return None
-        found = waiting.popleft()
+        runs = [run for run, _ in waiting]
+        _, found = waiting.pop(runs.index(run_id) if run_id in runs else 0)
         if not waiting:
             del self.agents[key]
         return found
@@ -188,7 +190,7 @@ def _task_queued(rt: Runtime, told: Told) -> None:
         fields={"feature": said.feature, "state": "PENDING"},
         known={TASK_ESTIMATE.key: said.est_cost},
     )
-    scope.dated = told.when if said.timestamp is None else int(said.timestamp * 1e9)
+    scope.dated = told.when
     scope.event = ("fact", told.type, told.payload)
     _in_context(told.context, scope.record)
     scope.event = None
@@ -222,7 +224,7 @@ def _agent_started(rt: Runtime, told: Told) -> None:
     scope.event = ("start", told.type, told.payload)
     scope.start(place.context(told))
     scope.dated = None
-    _known_of(rt).began(_key(place, said), scope)
+    _known_of(rt).began((said.agent, said.task_id), place.frame.ids.run_id, scope)
     if told.announcement is not None:
         told.announcement.scope = scope
 
@@ -230,7 +232,7 @@ def _agent_started(rt: Runtime, told: Told) -> None:
 def _agent_completed(rt: Runtime, told: Told) -> None:
     said = told.said
     place = _Place(rt, told, said.task_id)
-    scope = _known_of(rt).ended(_key(place, said))
+    scope = _known_of(rt).ended((said.agent, said.task_id), place.frame.ids.run_id)
     mine = scope is not None
     if scope is None:
         scope = place.around("agent", said.agent)
@@ -260,10 +262,6 @@ _STATES: Final = {
     "success": "DONE", "approved": "DONE", "failed": "FAILED", "rejected": "IN_REVIEW",
 }  # fmt: skip
 _COMPLETED: Final = ("agent", "task_id", "status", "duration_ms", "cost_usd")
-
-
-def _key(place: _Place, said: Any) -> tuple[str | None, str, str]:
-    return place.frame.ids.run_id, said.agent, said.task_id
 
 
 def _settle(

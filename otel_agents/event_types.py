@@ -42,7 +42,8 @@ class TaskQueued(msgspec.Struct, frozen=True):
     """A task waits in its queue.
 
     `feature` is what the task is a part of, `est_cost` what it is thought to cost in USD, and
-    `timestamp` when it was queued, in seconds since the epoch; now, where it is not given.
+    `timestamp` when it was queued, in seconds since the epoch; where it is not given, when it is
+    told. The time to completion counts from there.
     """
 
     task_id: Text

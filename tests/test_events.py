@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -241,6 +242,27 @@ def test_the_first_end_closes_the_first_start_of_an_agent_and_task(captured: Cap
         if span.name == "invoke_agent coder" and span.attributes is not None
     ]
     assert found == [(1, "failure"), (2, "success")]
+
+
+def test_an_end_that_is_told_outside_its_run_closes_the_agent(captured: Captured) -> None:
+    """The agent stays in the run it began in, and is not counted again."""
+    with oa.run("shop"):
+        oa.emit_event("agent_started", STARTED)
+    oa.emit_event("agent_completed", COMPLETED)
+
+    assert captured.tree().splitlines() == ["invoke_workflow shop", "  invoke_agent coder"]
+    assert captured.metric("otelagents.agent.attempts") == 1
+    assert captured.metric("otelagents.agent.active") == 0
+
+
+def test_the_time_of_an_event_is_when_it_was_told(captured: Captured) -> None:
+    """A task may have been queued long before; the time to completion counts from then."""
+    before = time.time() - 3600
+    oa.emit_event("task_queued", {**QUEUED, "timestamp": before})
+    oa.emit_event("validation_complete", VALIDATED)
+
+    assert events(captured)[0].time > before + 3000
+    assert oa.get_emitter().get_metrics()["time_to_completion"] == pytest.approx(3600, abs=60)
 
 
 def test_an_announced_agent_and_its_instrumented_call_are_one_agent(captured: Captured) -> None:
