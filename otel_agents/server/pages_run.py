@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import InvalidInputError, NotFoundError
+from otel_agents.server.kpis import Readings
 from otel_agents.server.pages_render import asked_part
-from otel_agents.server.pages_text import moment
+from otel_agents.server.pages_text import duration, moment, percent, usd
 from otel_agents.server.pages_waterfall import SPAN, Chart, chart, placed, without_tellings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -31,6 +34,22 @@ _SPANS: Final = 500  # the store gives no more at once
 _SPAN_PAGES: Final = 4
 
 
+def kpi_words(read: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the KPIs that have something to count: a value, and what it is of."""
+    kpis, counts = read["kpis"], read["counts"]
+    said: dict[str, tuple[Callable[[Any], str], str]] = {
+        "agent_utilization": (percent, "of the time an agent at work"),
+        "cost_per_feature": (usd, f"a feature, of {counts['features_completed']}"),
+        "average_retry_count": (lambda number: f"{number:.3g}", "retries a task"),
+        "critic_rejection_rate": (percent, f"of {counts['critic_decisions']} decisions rejected"),
+        "validation_pass_rate": (percent, f"of {counts['validations']} validations passed"),
+        "time_to_completion": (duration, "from queue to success"),
+    }
+    return [
+        (show(kpis[name]), what) for name, (show, what) in said.items() if kpis[name] is not None
+    ]
+
+
 class RunPage:
     """Shows one run; the view is in the address, so a link leads to what was seen."""
 
@@ -38,6 +57,7 @@ class RunPage:
         self._store = store
         self._render = renderer
         self._jaeger = jaeger_url
+        self._readings = Readings(store)
 
     def show(self, request: Request) -> Response:
         """Show a run; `tab` is the view, `scope` or `span` opens one row of the timeline."""
@@ -58,6 +78,7 @@ class RunPage:
             "scope": None,
             "span": None,
             "spans_shown": "spans" in query,
+            "kpis": kpi_words(self._readings.run(run["run_id"])),
         }
         if tab == "timeline":
             context["chart"] = self._chart(run, spans="spans" in query, whole="all" in query)
