@@ -148,8 +148,9 @@ def _show(arguments: list[str]) -> int:
 
 
 def _wait(server: Server) -> None:
-    click.echo(f"\nThe console stays at {server.console} until Ctrl-C.")
     try:
+        # Inside: whoever reads it may press Ctrl-C at once.
+        click.echo(f"\nThe console stays at {server.console} until Ctrl-C.")
         while server.runs():
             time.sleep(0.2)
     except KeyboardInterrupt:

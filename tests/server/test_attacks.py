@@ -174,7 +174,7 @@ def test_only_the_client_module_is_shared_with_pages_from_disk(open_server: Runn
     """Attack 33: it holds no data, a page opened from disk may import it, and no site may."""
     for origin, shared in (("null", "null"), ("http://evil.example", None), (None, None)):
         headers = {} if origin is None else {"Origin": origin}
-        for path, allowed in (("/static/feed.js", shared), ("/static/live.js", None)):
+        for path, allowed in (("/static/feed.js", shared), ("/runs", None)):
             answer = httpx.get(f"{open_server.url}{path}", headers=headers, trust_env=False)
             assert answer.status_code == 200
             assert answer.headers.get("access-control-allow-origin") == allowed
