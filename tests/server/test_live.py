@@ -504,8 +504,9 @@ def test_a_long_message_closes_the_socket(open_server: Running) -> None:
 def test_many_messages_close_the_socket(open_server: Running) -> None:
     """A flood of messages, even good ones, is cut off."""
     with listen(open_server) as feed:
-        for _ in range(30):
-            feed.send('{"type": "ping"}')
+        with suppress(ConnectionClosed):  # it may be cut off before all are sent
+            for _ in range(30):
+                feed.send('{"type": "ping"}')
         assert closing(feed) == 1008
 
 
