@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents import runtime
 from otel_agents.boundary import boundary
+from otel_agents.context import current_task
 from otel_agents.failures import failure_of
 from otel_agents.state.progress import progress_of
 
@@ -119,7 +120,7 @@ class ListenerSink:
         if self._thread == threading.get_ident():
             return True
         task = None if self.line is None else self.line.task
-        return task is not None and task is _current_task()
+        return task is not None and task is current_task()
 
     def on_its_loop(self) -> bool:
         """Return whether waiting here would keep the listener from being told."""
@@ -240,10 +241,6 @@ async def _guarded(found: Awaitable[Any]) -> None:
     except SystemExit as error:  # asyncio would let it end the program's loop
         message = "a listener tried to end the program"
         raise RuntimeError(message) from error
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    return None if asyncio._get_running_loop() is None else asyncio.current_task()  # noqa: SLF001
 
 
 def _discard(found: Awaitable[Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from otel_agents.server.pages import KPI_TILES
 from otel_agents.server.pages_text import count, duration, percent, plural, usd
 
 
@@ -17,22 +18,12 @@ class Tile(NamedTuple):
     icon: str
 
 
-_LOOKS: Final = {
-    "agent_utilization": ("Agent utilization", "k-agent"),
-    "cost_per_feature": ("Cost per feature", "k-budget"),
-    "average_retry_count": ("Retries", "refresh"),
-    "critic_rejection_rate": ("Critic rejections", "k-critic"),
-    "validation_pass_rate": ("Validations passed", "k-validation"),
-    "time_to_completion": ("Time to completion", "k-clock"),
-}
-
-
 def tiles(kpis: dict[str, Any] | None) -> list[Tile]:
     """Return the tiles in their order; none where the KPIs are not known."""
     if kpis is None:
         return []
     counts = kpis["counts"]
-    return [Tile(*_said(name, kpis[name], counts), *_LOOKS[name]) for name in _LOOKS]
+    return [Tile(*_said(name, kpis[name], counts), word, icon) for name, word, icon in KPI_TILES]
 
 
 def _said(name: str, value: float | None, counts: dict[str, Any]) -> tuple[str | None, str, str]:
