@@ -7,7 +7,7 @@ that a scope says too is told once: the scope's signal carries the program's pay
 from __future__ import annotations
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,7 @@ from otel_agents.kept import kept
 from otel_agents.runtime_events import emit_fact
 from otel_agents.scope import Scope
 from otel_agents.signals import Ids
+from otel_agents.state.decisions import VERDICTS, Decisions
 from otel_agents.tally import add
 from otel_agents.tasks import TaskScope
 from otel_agents.usage import Usage
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 _MAX_KNOWN: Final = 10_000
 _MAX_BITS: Final = 63
-_VERDICTS: Final[dict[str, Outcome]] = {"approved": "success", "rejected": "failure"}
 # The edge of a scope that is said by no event of its own: the program has told of it already.
 _SILENT: Final = ""
 _MICRO: Final = 9  # digits of an amount of USD: past that it is noise of binary fractions
@@ -118,7 +118,7 @@ class _Known:
         self.counts = Counts()
         self.agents: OrderedDict[tuple[str, str], list[tuple[str | None, Scope]]] = OrderedDict()
         self.tasks: OrderedDict[str, TaskScope] = OrderedDict()
-        self.decisions: OrderedDict[tuple[Any, ...], Counter[str]] = OrderedDict()
+        self.decisions = Decisions(_MAX_KNOWN)
         self.budgets: dict[tuple[str, str], tuple[float, float]] = {}
 
     def queued(self, task_id: str, scope: TaskScope) -> None:
@@ -142,18 +142,6 @@ class _Known:
         if not waiting:
             del self.agents[key]
         return found
-
-    def decided(self, task_id: Any, agent: Any, verdict: str, how: str) -> bool:
-        """Return whether a decision is a new one, and not the same told in the other way."""
-        if agent is None:
-            return True
-        key = (task_id, agent, verdict)
-        counts = self.decisions.setdefault(key, Counter())
-        before = max(counts["recorded"], counts["completed"])
-        counts[how] += 1
-        if len(self.decisions) > _MAX_KNOWN:
-            self.decisions.popitem(last=False)
-        return max(counts["recorded"], counts["completed"]) > before
 
 
 def _known_of(rt: Runtime) -> _Known:
@@ -254,8 +242,8 @@ def _agent_completed(rt: Runtime, told: Told) -> None:
         scope.dated = told.when
         scope.end()
     _task_is(rt, place, told, _STATES[said.status])
-    if said.status in _VERDICTS:
-        _decide(rt, (said.task_id, said.agent, said.status), said.agent, "completed")
+    if said.status in VERDICTS:
+        _decide(rt, (said.task_id, said.agent, said.status), said.agent, recorded=False)
 
 
 _STATES: Final = {
@@ -327,12 +315,14 @@ def _critic_decision(rt: Runtime, told: Told) -> None:
     verdict = "rejected" if payload["rejected"] else "approved"
     agent, task_id = payload.get("agent"), payload.get("task_id")
     _fact(rt, told, task_id)
-    _decide(rt, (task_id, agent, verdict), payload.get("name") or agent, "recorded")
+    _decide(rt, (task_id, agent, verdict), payload.get("name") or agent, recorded=True)
 
 
-def _decide(rt: Runtime, decision: tuple[Any, Any, str], name: str | None, how: str) -> None:
-    if _known_of(rt).decided(*decision, how):
-        rt.metrics.add(CRITIC_DECISIONS, (name, _VERDICTS[decision[2]]))
+def _decide(
+    rt: Runtime, decision: tuple[Any, Any, str], name: str | None, *, recorded: bool
+) -> None:
+    if _known_of(rt).decisions.new(*decision, recorded=recorded):
+        rt.metrics.add(CRITIC_DECISIONS, (name, VERDICTS[decision[2]]))
 
 
 # ---------------------------------------------------------------------- humans and budgets

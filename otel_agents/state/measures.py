@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.metrics import MAX_SERIES, Buckets, Family, Sums, labelled
 from otel_agents.signals import LOST_AFTER_SECONDS
+from otel_agents.state.decisions import VERDICTS, Decisions
 from otel_agents.usage import Usage
 from otel_agents.values import cut
 from otel_agents.vocabulary import (
@@ -48,7 +49,6 @@ _MODELS: Final = 100  # of one scope
 _NAME: Final = 500  # characters of a label; names come from senders
 _PLACES: Final = frozenset({"workflow", "phase", "agent"})
 _BUDGETS: Final = {"budget_warning": "warning", "budget_exceeded": "exceeded"}
-_VERDICTS: Final = {"approved": "success", "rejected": "failure"}
 _EPSILON: Final = 1e-12
 
 
@@ -86,8 +86,7 @@ class Measures:
         self._open: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._heard: dict[str, int] = {}
         self._workflows: dict[str, None] = {}
-        # How often a critic's decision was told as its agent's end, and by itself.
-        self._decisions: OrderedDict[tuple[str | None, str, str], list[int]] = OrderedDict()
+        self._decisions = Decisions(_ENDED)
 
     def apply(self, signal: Signal) -> None:
         """Take in one signal, which must not have come before."""
@@ -277,7 +276,7 @@ class Measures:
         if type_ == CRITIC_DECISION:
             verdict = "rejected" if payload.get("rejected") else "approved"
             self._decide(payload, verdict, _name(payload.get("name")), recorded=True)
-        elif type_ == "agent_completed" and isinstance(status, str) and status in _VERDICTS:
+        elif type_ == "agent_completed" and isinstance(status, str) and status in VERDICTS:
             self._decide(payload, status, None, recorded=False)
         elif type_ in _BUDGETS:
             unit = _name(payload.get("unit")) or "USD"
@@ -295,17 +294,8 @@ class Measures:
     ) -> None:
         """Count a critic's decision, which may be told twice: by itself and as its agent's end."""
         agent, task = _name(payload.get("agent")), _name(payload.get("task_id"))
-        if agent is not None:
-            key = task, agent, verdict
-            told = self._decisions.setdefault(key, [0, 0])
-            before = max(told)
-            told[recorded] += 1
-            self._decisions.move_to_end(key)
-            if len(self._decisions) > _ENDED:
-                self._decisions.popitem(last=False)
-            if max(told) == before:
-                return
-        self._add(CRITIC_DECISIONS, (name or agent, _VERDICTS[verdict]))
+        if self._decisions.new(task, agent, verdict, recorded=recorded):
+            self._add(CRITIC_DECISIONS, (name or agent, VERDICTS[verdict]))
 
 
 def _labels(
