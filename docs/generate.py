@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from otel_agents import settings, vocabulary
+from otel_agents import server_vocabulary, settings, vocabulary
 from otel_agents.cli.main import COMMANDS, app
 from otel_agents.profiles import PROFILES
 from otel_agents.vocabulary import ATTRIBUTES, KINDS, LABELS, METRICS, OUTCOMES, SAYS
@@ -78,8 +78,7 @@ def metrics() -> str:
             f"`{metric.name}`", metric.instrument, metric.unit,
             ", ".join(f"`{label}`" for label in metric.labels), metric.brief,
         )
-        for metric in METRICS.values()
-        if metric.name.startswith(vocabulary.NAMESPACE)
+        for metric in (*METRICS.values(), *server_vocabulary.METRICS.values())
     ]  # fmt: skip
     profiles = []
     for name, profile in PROFILES.items():

@@ -35,7 +35,7 @@ OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=
 _OPENMETRICS: Final = "application/openmetrics-text"
 _VERSIONS: Final = ("", "0.0.1", "1.0.0")  # of OpenMetrics, that 1.0 serves
 # A unit of OTLP as a word of Prometheus; an annotation in braces and no unit at all give none.
-_UNITS: Final = {"s": "seconds"}
+_UNITS: Final = {"s": "seconds", "By": "bytes"}
 
 _Labels = tuple[tuple[str, str], ...]
 

@@ -19,7 +19,9 @@ from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
 from otel_agents.instrument.targets import Targets
 from otel_agents.logs import stamp
+from otel_agents.metrics import Metrics
 from otel_agents.usage import Prices
+from otel_agents.vocabulary import INSTRUMENTATION_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -36,6 +38,8 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     targets: Targets
     graphs: PydanticGraph
     failed: dict[str, str]
+    # Not the runtime's, which the first scope makes: where nothing is wrapped no scope may open.
+    metrics: Metrics | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Need nothing: what is not installed is not instrumented."""
@@ -58,6 +62,7 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             self._part(module, functools.partial(_when_imported, self, module, act))
         self._part("pydantic-graph", self.graphs.install)
         self._part("targets", self.targets.install)
+        self._part("metrics", self._watch)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         self.targets.uninstall()
@@ -67,6 +72,24 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         before = runtime.put(None)
         if before is not None:
             before.close()
+
+    def _watch(self) -> None:
+        """Report what should be instrumented and is not, from the start."""
+        if self.metrics is None:
+            self.metrics = Metrics()
+            self.metrics.watch(INSTRUMENTATION_MISSING, self._missing)
+
+    def _missing(self) -> list[tuple[tuple[str], float]]:
+        """Return each target and each part that failed: 1 where it is not instrumented, else 0."""
+        found: dict[str, float] = {}
+        if not self.is_instrumented_by_opentelemetry:
+            return []
+        for wrap, state, _ in self.targets.report():
+            found[wrap.target] = max(found.get(wrap.target, 0), float(state == "failed"))
+        for name, state, _ in self.graphs.report():
+            found[name] = float(state == "failed")
+        found.update(dict.fromkeys(self.failed, 1.0))
+        return [((name,), value) for name, value in found.items()]
 
     def _part(self, name: str, act: Callable[[], None]) -> None:
         """Switch one part on; if it cannot be, say so once and go on with the others."""

@@ -32,6 +32,7 @@ from otel_agents.vocabulary import (
     KINDS,
     MODEL_ATTEMPTS,
     MODEL_CALLS,
+    MODEL_ERRORS,
     OPERATION,
     OUTPUT_TOKENS,
     PROVIDER,
@@ -110,7 +111,7 @@ class ModelCall(Scope):
     __slots__ = (
         "again", "content", "continues", "covered_by", "details", "failed_requests",
         "finish_reasons", "first_chunk", "last_failed", "length", "provider", "refusal",
-        "response_id", "response_model", "trouble", "unseen", "url", "used",
+        "response_id", "response_model", "trouble", "troubles", "unseen", "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
@@ -131,6 +132,7 @@ class ModelCall(Scope):
         self.length = 0
         self.refusal = ""
         self.trouble = ""
+        self.troubles: list[str] = []
         self.unseen = False
         self.content: dict[str, str] = {}
 
@@ -246,6 +248,7 @@ class ModelCall(Scope):
             say(self, reason, entity_id=self.name, provider=self.provider)
         if refused or lost:
             self.trouble = trouble
+            self.troubles.append(trouble)
         self.last_failed = refused or lost
         self.failed_requests += self.last_failed
         self.unseen = self.unseen or lost
@@ -319,6 +322,11 @@ class ModelCall(Scope):
         before = self.failed_requests - (self.last_failed and outcome != "success")
         if before:
             rt.metrics.add(MODEL_ATTEMPTS, (ids.agent, model, "error"), before)
+        if outcome in _UNANSWERED and not self.last_failed:
+            self.troubles.append("TIMEOUT" if outcome == "timeout" else "ERROR")
+        for trouble in self.troubles:
+            code = PROVIDER_RETRIES.get(trouble, PROVIDER_RETRIES["ERROR"]).code
+            rt.metrics.add(MODEL_ERRORS, (ids.agent, self.provider, model, code))
         question = Question(model, (ids.agent, ids.phase, self.provider), cost, outcome)
         question.asked, question.length = self.name or "", self.length
         question.error, question.trouble = error, self.trouble

@@ -212,13 +212,15 @@ LABELS: Final[dict[str, str]] = {
     "result": "The outcome; for runs succeeded, failed or canceled.",
     "type": "The kind of token: input (not cached), cache_read, cache_write, output.",
     "sink": "Where a signal was to go.",
-    "reason": "Why something was dropped.",
+    "reason": "Why something was dropped, or a model's try failed.",
     "breaker": "The breaker's name.",
     "budget": "What the budget is for: its scope or name.",
     "unit": "What the budget is counted in: USD or token.",
     "level": "How much of the budget is gone: warning or exceeded.",
     "worker_type": "The kind of worker.",
-    "state": "The state of a task in its queue, or of a worker.",
+    "state": "The state of a task in its queue, of a worker, or of a run under way.",
+    "target": "What was to be instrumented: a target of the settings, or a framework.",
+    "severity": "How urgent an alert is: critical, warning or info.",
 }
 TOKEN_TYPES: Final = ("input", "cache_read", "cache_write", "output")
 
@@ -241,7 +243,8 @@ class Metric(NamedTuple):
     buckets: tuple[float, ...] = ()
 
 
-def _metric(name: str, instrument: Instrument, unit: str, labels: str, brief: str) -> Metric:
+def metric(name: str, instrument: Instrument, unit: str, labels: str, brief: str) -> Metric:
+    """Return one of our metrics; its labels are words of LABELS, or this raises ValueError."""
     words = tuple(labels.split())
     unknown = [word for word in words if word not in LABELS]
     if unknown:
@@ -251,119 +254,115 @@ def _metric(name: str, instrument: Instrument, unit: str, labels: str, brief: st
     return Metric(f"{NAMESPACE}.{name}", instrument, unit, words, brief, buckets)
 
 
-RUNS_STARTED: Final = _metric("runs.started", "counter", "{run}", "workflow", "Runs started.")
-RUNS_COMPLETED: Final = _metric(
+RUNS_STARTED: Final = metric("runs.started", "counter", "{run}", "workflow", "Runs started.")
+RUNS_COMPLETED: Final = metric(
     "runs.completed", "counter", "{run}", "workflow result", "Runs ended, by result."
 )
-RUN_ACTIVE: Final = _metric("run.active", "updown", "{run}", "workflow", "Runs under way.")
-RUN_DURATION: Final = _metric(
+RUN_ACTIVE: Final = metric("run.active", "updown", "{run}", "workflow", "Runs under way.")
+RUN_DURATION: Final = metric(
     "run.duration", "histogram", "s", "workflow result", "How long runs took."
 )
-ITERATIONS: Final = _metric(
+ITERATIONS: Final = metric(
     "iterations", "counter", "{iteration}", "workflow result", "Iterations ended."
 )
-ITERATION_DURATION: Final = _metric(
+ITERATION_DURATION: Final = metric(
     "iteration.duration", "histogram", "s", "workflow result", "How long iterations took."
 )
-PHASE_DURATION: Final = _metric(
+PHASE_DURATION: Final = metric(
     "phase.duration", "histogram", "s", "workflow phase result", "How long phases took."
 )
-AGENT_DURATION: Final = _metric(
+AGENT_DURATION: Final = metric(
     "agent.duration", "histogram", "s", "workflow phase agent result", "How long attempts took."
 )
-AGENT_ACTIVE: Final = _metric(
+AGENT_ACTIVE: Final = metric(
     "agent.active", "updown", "{agent}", "workflow phase agent", "Agents at work."
 )
-AGENT_ATTEMPTS: Final = _metric(
+AGENT_ATTEMPTS: Final = metric(
     "agent.attempts", "counter", "{attempt}", "workflow phase agent result", "Attempts ended."
 )
-TASK_DURATION: Final = _metric(
+TASK_DURATION: Final = metric(
     "task.duration", "histogram", "s", "queue result", "How long tasks took."
 )
-QUEUE_SIZE: Final = _metric(
+QUEUE_SIZE: Final = metric(
     "queue.size", "gauge", "{task}", "queue state", "Open tasks that the process knows of."
 )
-QUEUE_OLDEST: Final = _metric(
+QUEUE_OLDEST: Final = metric(
     "queue.oldest.age", "gauge", "s", "queue", "How long the oldest pending task has waited."
 )
-WORKER_COUNT: Final = _metric(
+WORKER_COUNT: Final = metric(
     "worker.count", "updown", "{worker}", "worker_type state", "Workers at work or idle."
 )
-HEARTBEAT_AGE: Final = _metric(
+HEARTBEAT_AGE: Final = metric(
     "worker.heartbeat.age", "gauge", "s", "worker_type", "The oldest of the last heartbeats."
 )
-BREAKER_POSITION: Final = _metric(
+BREAKER_POSITION: Final = metric(
     "breaker.state", "gauge", "", "breaker", "0 closed, 1 half-open, 2 open."
 )
-TOKENS: Final = _metric(
+TOKENS: Final = metric(
     "tokens", "counter", "{token}", "agent phase provider model type",
     "Tokens billed; the types are disjoint, their sum is the bill's.",
 )  # fmt: skip
-TOKENS_UNPRICED: Final = _metric(
+TOKENS_UNPRICED: Final = metric(
     "tokens.unpriced", "counter", "{token}", "agent provider model", "Tokens without a known price."
 )
-COST: Final = _metric(
+COST: Final = metric(
     "cost", "counter", "{USD}", "agent phase provider model result", "Money spent, where known."
 )
-MODEL_CALLS: Final = _metric(
+MODEL_CALLS: Final = metric(
     "model.calls", "counter", "{call}", "agent model result",
     "Questions put to a model; asking again after an answer was refused is the same question.",
 )  # fmt: skip
-MODEL_ATTEMPTS: Final = _metric(
+MODEL_ATTEMPTS: Final = metric(
     "model.attempts", "counter", "{attempt}", "agent model result", "Tries, retries included."
 )
-TOOL_CALLS: Final = _metric(
+MODEL_ERRORS: Final = metric(
+    "model.errors", "counter", "{error}", "agent provider model reason",
+    "Tries that failed, by a runtime event's reason code: RATE_LIMITED, TIMEOUT and so on.",
+)  # fmt: skip
+TOOL_CALLS: Final = metric(
     "tool.calls", "counter", "{call}", "agent tool result", "Tool calls ended."
 )
-GATE_CHECKS: Final = _metric("gate.checks", "counter", "{check}", "gate result", "Gates checked.")
-VALIDATIONS: Final = _metric(
+GATE_CHECKS: Final = metric("gate.checks", "counter", "{check}", "gate result", "Gates checked.")
+VALIDATIONS: Final = metric(
     "validations", "counter", "{validation}", "name result", "Validations made."
 )
-CRITIC_DECISIONS: Final = _metric(
+CRITIC_DECISIONS: Final = metric(
     "critic.decisions", "counter", "{decision}", "name result", "What critics decided."
 )
-BUDGET_LIMIT: Final = _metric("budget.limit", "gauge", "", "budget unit", "What may be spent.")
-BUDGET_USAGE: Final = _metric("budget.usage", "gauge", "", "budget unit", "What was spent.")
-BUDGET_UTILIZATION: Final = _metric(
+BUDGET_LIMIT: Final = metric("budget.limit", "gauge", "", "budget unit", "What may be spent.")
+BUDGET_USAGE: Final = metric("budget.usage", "gauge", "", "budget unit", "What was spent.")
+BUDGET_UTILIZATION: Final = metric(
     "budget.utilization", "gauge", "", "budget unit", "The share of the budget that was spent."
 )
-BUDGET_EVENTS: Final = _metric(
+BUDGET_EVENTS: Final = metric(
     "budget.events", "counter", "{event}", "budget unit level",
     "Times a budget was nearly or wholly spent.",
 )  # fmt: skip
-DELIVERIES: Final = _metric("deliveries", "counter", "{delivery}", "result", "Deliveries made.")
-HITL_ESCALATIONS: Final = _metric(
+DELIVERIES: Final = metric("deliveries", "counter", "{delivery}", "result", "Deliveries made.")
+HITL_ESCALATIONS: Final = metric(
     "hitl.escalations", "counter", "{escalation}", "workflow", "Times a human was asked."
 )
-HITL_WAITING: Final = _metric(
+HITL_WAITING: Final = metric(
     "hitl.waiting", "updown", "{wait}", "workflow", "Waits for a human now."
 )
-HITL_WAIT_DURATION: Final = _metric(
+HITL_WAIT_DURATION: Final = metric(
     "hitl.wait.duration", "histogram", "s", "workflow", "How long humans were waited for."
 )
-TELEMETRY_DROPPED: Final = _metric(
-    "telemetry.dropped", "counter", "{item}", "sink reason", "Signals lost, and failures of ours."
+CHECKPOINTS: Final = metric(
+    "checkpoints", "counter", "{checkpoint}", "result", "Checkpoints taken, or not."
 )
-
-# What the server tells of itself.
-SERVER_SIGNALS: Final = _metric(
-    "server.signals", "counter", "{signal}", "",
-    "Signals stored since the server started, by whichever process.",
+INSTRUMENTATION_MISSING: Final = metric(
+    "instrumentation.missing", "gauge", "{target}", "target",
+    "1 for what the settings or an installed framework ask for and that could not be wrapped.",
 )  # fmt: skip
-SERVER_UNREAD: Final = _metric(
-    "server.signals.unread", "gauge", "{signal}", "", "Signals stored and not counted yet."
-)
-SERVER_BEHIND: Final = _metric(
-    "server.behind", "gauge", "s", "", "How long the oldest of what was sent waits to be stored."
-)
-SERVER_WAITING: Final = _metric(
-    "server.waiting", "gauge", "{request}", "", "Requests that wait to be stored."
+TELEMETRY_DROPPED: Final = metric(
+    "telemetry.dropped", "counter", "{item}", "sink reason", "Signals lost, and failures of ours."
 )
 
 # The six KPIs, as `state.kpis` counts them in a process; they have no labels.
 KPI_METRICS: Final[dict[str, Metric]] = {
     # Prometheus keeps names in `_count` for histograms.
-    name: _metric(f"kpi.{name.replace('_retry_count', '_retries')}", "gauge", unit, "", brief)
+    name: metric(f"kpi.{name.replace('_retry_count', '_retries')}", "gauge", unit, "", brief)
     for name, unit, brief in (
         ("agent_utilization", "", "The share of the time in which an agent was active."),
         ("cost_per_feature", "{USD}", "Money spent for each feature that was completed."),

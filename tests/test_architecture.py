@@ -17,7 +17,16 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 LEVELS: Final = (
     {"reasons"},
     {"version", "vocabulary", "errors", "environment_variables", "py"},
-    {"usage", "text", "values", "boundary", "workspace", "profiles", "asyncwith"},
+    {
+        "usage",
+        "text",
+        "values",
+        "boundary",
+        "workspace",
+        "profiles",
+        "asyncwith",
+        "server_vocabulary",
+    },
     {"signals", "tally", "templates", "settings_file", "settings", "kept"},
     {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types", "exposition"},
     {"announced", "progress_details"},

@@ -12,17 +12,15 @@ from starlette.routing import Route
 from otel_agents.boundary import boundary
 from otel_agents.exposition import exposition
 from otel_agents.metrics import Family, Point, labelled
-from otel_agents.signals import decode_line
-from otel_agents.state.measures import Measures
-from otel_agents.vocabulary import (
-    KPI_METRICS,
+from otel_agents.server_vocabulary import (
     SERVER_BEHIND,
     SERVER_SIGNALS,
     SERVER_UNREAD,
     SERVER_WAITING,
-    TELEMETRY_DROPPED,
-    Metric,
 )
+from otel_agents.signals import decode_line
+from otel_agents.state.measures import Measures
+from otel_agents.vocabulary import KPI_METRICS, TELEMETRY_DROPPED, Metric
 
 if TYPE_CHECKING:
     from starlette.requests import Request

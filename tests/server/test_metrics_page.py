@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_agents import phase, run, runtime, vocabulary
+from otel_agents import phase, run, runtime, server_vocabulary
 from otel_agents.boundary import boundary
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
@@ -213,8 +213,8 @@ def test_a_scrape_leaves_to_the_next_one_what_it_has_no_time_for(
     counted = []
     while not counted or counted[-1] < len(signals):
         found = state()
-        counted.append(found[vocabulary.SERVER_SIGNALS.name])
-        assert found[vocabulary.SERVER_UNREAD.name] == len(signals) - counted[-1]
+        counted.append(found[server_vocabulary.SERVER_SIGNALS.name])
+        assert found[server_vocabulary.SERVER_UNREAD.name] == len(signals) - counted[-1]
     monkeypatch.undo()
     assert counted == [*range(5, len(signals), 5), len(signals)]
     assert state()["otelagents.runs.completed"] == 1
