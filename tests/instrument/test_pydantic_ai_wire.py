@@ -50,6 +50,8 @@ def test_a_refusal_that_the_client_repeats_is_another_attempt(
     assert found["otelagents.result"] == "success"
     assert verdicts(captured, "calls") == {"success": 1}
     assert verdicts(captured, "attempts") == {"error": 1, "success": 1}
+    assert captured.metric("otelagents.model.errors", reason="RATE_LIMITED", agent="asker") == 1
+    assert captured.metric("otelagents.model.errors") == 1
     assert usage_sum(captured)["input_tokens"] == bill.input
     assert attributes(captured.span("invoke_agent asker"))["otelagents.usage.complete"] is True
 
