@@ -132,6 +132,22 @@ def test_a_wrong_table_is_one_warning_and_the_program_runs_on(program: Path) -> 
     assert len([line for line in done.stderr.splitlines() if "rnu" in line]) == 1
 
 
+def test_what_is_not_instrumented_is_a_metric_from_the_start(program: Path) -> None:
+    """1 for a target that could not be wrapped, 0 for one that was, though no scope may open."""
+    with (program / "otel-agents.toml").open("a") as file:
+        file.write('\n[[wrap]]\ntarget = "shop:Pipeline.rnu"\nscope = "phase"\n')
+    (program / "app.py").write_text("import shop\n")
+    done = start(program, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="console")
+
+    (collected,) = spans(done.stdout)
+    scopes = collected["resource_metrics"][0]["scope_metrics"]
+    metrics = {metric["name"]: metric for scope in scopes for metric in scope["metrics"]}
+    points = metrics["otelagents.instrumentation.missing"]["data"]["data_points"]
+    found = {point["attributes"]["target"]: point["value"] for point in points}
+    assert (found["shop:Pipeline.run"], found["shop:Pipeline.rnu"]) == (0, 1)
+    assert [name for name, value in found.items() if value] == ["shop:Pipeline.rnu"]
+
+
 def test_a_dead_back_end_changes_nothing_but_the_exit(program: Path) -> None:
     """The result and the exit code are the program's own."""
     done = start(
