@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from otel_agents import settings_file
+from otel_agents.settings_file import meant, near
 from otel_agents.values import REDACTED, SECRET_PATTERNS, redact
 from otel_agents.workspace import Workspace, find
 
@@ -35,6 +36,9 @@ class Setting(NamedTuple):
     key: str
     default: str
     meaning: str
+
+
+_SECRET: Final = ("token", "ingest_token", "viewer_token")
 
 
 def _own(name: str, default: str, meaning: str) -> Setting:
@@ -68,6 +72,10 @@ SETTINGS: Final = (
     _own("token", "", "The bearer token of an admin."),
     _own("ingest_token", "", "The token that may only send telemetry."),
     _own("viewer_token", "", "The token that may only read."),
+    *(
+        Setting(name, f"{PREFIX}{name.upper()}_FILE", "", "", f"A file that holds {name} alone.")
+        for name in _SECRET
+    ),
     Setting("wraps", "", "[[wrap]]", "", "The functions of the program that are scopes."),
     Setting("wraps", "", "[[wrap]] target", "", "module:qualified.name of a callable. Required."),
     Setting("wraps", "", "[[wrap]] scope", "", "The kind of scope: run, phase, agent… Required."),
@@ -100,8 +108,6 @@ SETTINGS: Final = (
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 _WRAP_KEYS: Final = ("target", "scope", "name", "fields", "attributes")
 _LATER: Final = ("budget", "checkpoint", "store")
-_SECRET: Final = ("token", "ingest_token", "viewer_token")
-
 _LOGIN: Final = re.compile(r"(?<=://)[^/\s@'\"]*(?=@)")
 
 Plain = str | int | float | bool
@@ -205,13 +211,13 @@ class _Loader:
         known = {*_CHECKS, *_LATER, "wrap", "prices", "redact"}
         for key in self.table:
             if key not in known:
-                self._say(self._at(key), f"there is no such setting{_meant(key, known)}")
+                self._say(self._at(key), f"there is no such setting{meant(key, known)}")
         ours = {one.variable.removeprefix(PREFIX) for one in SETTINGS if one.variable}
         for variable in self.environ:
             name = variable.removeprefix(PREFIX)
             # Only what looks like a slip: others may have variables of this prefix too.
-            if name != variable and name not in ours and (near := _near(name, ours)):
-                self._say(variable, f'there is no such variable; did you mean "{PREFIX}{near}"?')
+            if name != variable and name not in ours and (close := near(name, ours)):
+                self._say(variable, f'there is no such variable; did you mean "{PREFIX}{close}"?')
 
     def _say(self, place: str, what: str) -> None:
         sentence = f"{place}: {what}" + ("" if what.endswith("?") else ".")
@@ -226,6 +232,10 @@ class _Loader:
         text = self.environ.get(variable, "").strip()
         if text:
             yield variable, text, self.cwd
+        elif name in _SECRET:
+            found = settings_file.secret(self.environ, f"{variable}_FILE", self.cwd, self._say)
+            if found:
+                yield f"{variable}_FILE", found, self.cwd
         value = self.table.get(name)
         if name == "store" and isinstance(value, dict):
             if "url" in value:
@@ -275,7 +285,7 @@ class _Loader:
             return {}
         for key in table:
             if key not in known:
-                self._say(self._at(key, name), f"there is no such key{_meant(key, known)}")
+                self._say(self._at(key, name), f"there is no such key{meant(key, known)}")
         return table
 
     def _texts(self, table: str, key: str, values: dict[str, Any]) -> list[str]:
@@ -324,7 +334,7 @@ class _Loader:
                     quoted = f'"{model}.{rate}"'
                     self._say(self._at("", at), f"quote the whole name of the model, as {quoted}")
                 elif rate not in _RATES:
-                    self._say(self._at(rate, at), f"there is no such rate{_meant(rate, _RATES)}")
+                    self._say(self._at(rate, at), f"there is no such rate{meant(rate, _RATES)}")
                 elif not _is_amount(amount):
                     what = f"{amount!r} is no amount of USD per million tokens, and is left out"
                     self._say(self._at(rate, at), what)
@@ -357,7 +367,7 @@ class _Loader:
     def _wrap(self, place: str, table: dict[str, Any]) -> Wrap | None:
         for key in table:
             if key not in _WRAP_KEYS:
-                self._say(place, f'there is no key "{key}"{_meant(key, _WRAP_KEYS)}')
+                self._say(place, f'there is no key "{key}"{meant(key, _WRAP_KEYS)}')
         texts: dict[str, str] = {}
         for key in ("target", "scope", "name"):
             value = table.get(key)
@@ -479,18 +489,6 @@ def _is_amount(value: Any) -> bool:
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
     )
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(word, list(known), 1, 0.75)), "")
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence on an unknown word: the one that was meant, or all."""
-    near = _near(word, known)
-    return f'; did you mean "{near}"?' if near else f"; known are {', '.join(sorted(known))}"
 
 
 def workspace_of(settings: Settings) -> Workspace | None:

@@ -1,4 +1,4 @@
-"""The settings file: where it is found, what is in it, and how messages name a place in it."""
+"""The settings file and files of secrets: where, what is in them, and how messages speak of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 FILE: Final = "otel-agents.toml"
 PROJECT_FILE: Final = "pyproject.toml"
 TABLE: Final = "otel-agents"
 _MOST_BYTES: Final = 1 << 20  # a log or a device that is named by mistake is not read
+_LONGEST_SECRET: Final = 8192  # characters
 
 
 class SettingsFile(NamedTuple):
@@ -112,3 +113,50 @@ def _read(path: Path, say: Callable[[str, str], None], *, must: bool) -> Setting
         return SettingsFile()
     say(path.name, f"it has no table [tool.{TABLE}]")
     return SettingsFile(path)
+
+
+def secret(
+    environ: Mapping[str, str], variable: str, cwd: Path, say: Callable[[str, str], None]
+) -> str:
+    """Return what the file that a variable names holds, without the line ends after it.
+
+    "" where the variable names none, or one that cannot be used; messages never tell what a file
+    holds.
+
+    Args:
+        environ: The environment.
+        variable: The variable that names the file, relative to `cwd`.
+        cwd: The working directory.
+        say: Takes what is wrong: a place, and a sentence without its full stop.
+
+    """
+    named = environ.get(variable, "").strip()
+    if not named:
+        return ""
+    try:
+        with (cwd / Path(named).expanduser()).open("rb") as file:
+            text = file.read(_LONGEST_SECRET + 1).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        say(variable, f"the file {named} holds no text")
+        return ""
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        say(variable, f"the file {named} cannot be read: {why}")
+        return ""
+    if not text or len(text) > _LONGEST_SECRET:
+        say(variable, f"the file {named} is {'too long' if text else 'empty'}")
+        return ""
+    return text
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return the known word that an unknown one is a slip of, or ""."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(known), 1, 0.75)), "")
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence on an unknown word: the one that was meant, or all."""
+    close = near(word, known)
+    return f'; did you mean "{close}"?' if close else f"; known are {', '.join(sorted(known))}"

@@ -74,6 +74,7 @@ OWNERS: Final = {
     "redis": {"sinks.redis"},
     "prometheus_client": {"exposition"},
     "structlog": set(),
+    "markdown_it": {"server"},
 }
 
 

@@ -549,6 +549,48 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         assert "host/db" in text
 
 
+@pytest.mark.parametrize("name", ["token", "ingest_token", "viewer_token"])
+def test_a_token_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
+    """Without the line end after it; the variable itself goes before, the settings file after."""
+    written(tmp_path, "s3cret\n", "secret")
+    variable = f"OTEL_AGENTS_{name.upper()}"
+    file = {f"{variable}_FILE": "secret"}
+    found = read(tmp_path, f'{name} = "of the settings"', **file)
+    assert (getattr(found, name), found.problems) == ("s3cret", ())
+    found = load({**file, variable: "given"}, tmp_path)
+    assert (getattr(found, name), found.problems) == ("given", ())
+    absent = {f"{variable}_FILE": "absent", variable: "given"}
+    assert load(absent, tmp_path).problems == ()
+    assert (
+        getattr(load({f"{variable}_FILE": str(tmp_path / "secret")}, Path("/")), name) == "s3cret"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read: No such file"), (b"", "is empty"), (b"\r\n\n", "is empty"),
+        (b"\xff", "holds no text"), (b"x" * 9000, "is too long"), (b"s3cr\net", "printable"),
+        ("directory", "cannot be read: Is a directory"),
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_no_token_is_said_to(
+    tmp_path: Path, content: bytes | str | None, why: str
+) -> None:
+    """In one sentence that does not tell what it holds."""
+    path = tmp_path / "secret"
+    if content == "directory":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    found = load({"OTEL_AGENTS_TOKEN_FILE": str(path)}, tmp_path)
+    (problem,) = found.problems
+    assert problem.startswith("OTEL_AGENTS_TOKEN_FILE: ")
+    assert why in problem
+    assert "s3cr" not in problem
+    assert found.token is None
+
+
 def test_the_table_names_every_setting_and_variable() -> None:
     """The table that the reference is made of and the record agree both ways."""
     fields = {field.name: field for field in msgspec.structs.fields(Settings)}
@@ -568,6 +610,7 @@ def test_every_variable_of_the_table_has_an_effect(tmp_path: Path) -> None:
     }  # fmt: skip
     written(tmp_path / "etc", "", "a.toml")
     values["file"] = "etc/a.toml"
+    written(tmp_path, "of-a-file", "t")  # the same text as a token, and as the name of its file
     for setting in SETTINGS:
         if setting.variable:
             found = load({setting.variable: values[setting.name]}, tmp_path)

@@ -1,4 +1,4 @@
--- Made by docs/schema.py from the migrations, up to 0001. Do not edit.
+-- Made by docs/schema.py from the migrations, up to 0002. Do not edit.
 -- Times in columns that end in _ns are nanoseconds since the epoch.
 
 -- SQLite
@@ -343,6 +343,31 @@ CREATE INDEX metrics_name ON metrics (name, series);
 
 CREATE INDEX metrics_time ON metrics (time_ns);
 
+CREATE TABLE alerts (
+    fingerprint TEXT NOT NULL,
+    status TEXT DEFAULT '' NOT NULL,
+    name TEXT DEFAULT '' NOT NULL,
+    severity TEXT DEFAULT '' NOT NULL,
+    labels JSON DEFAULT '{}' NOT NULL,
+    annotations JSON DEFAULT '{}' NOT NULL,
+    generator_url TEXT DEFAULT '' NOT NULL,
+    external_url TEXT DEFAULT '' NOT NULL,
+    starts_ns BIGINT NOT NULL,
+    ends_ns BIGINT,
+    received_ns BIGINT NOT NULL,
+    PRIMARY KEY (fingerprint)
+);
+
+CREATE INDEX alerts_started ON alerts (starts_ns DESC, fingerprint);
+
+CREATE INDEX alerts_status ON alerts (status, received_ns DESC);
+
+ALTER TABLE runs ADD COLUMN told_ns BIGINT DEFAULT '0' NOT NULL;
+
+ALTER TABLE runs ADD COLUMN waiting_ns BIGINT;
+
+CREATE INDEX tasks_worker ON tasks (worker_id, updated_ns DESC) WHERE worker_id IS NOT NULL;
+
 
 -- PostgreSQL
 
@@ -685,3 +710,28 @@ CREATE TABLE metrics (
 CREATE INDEX metrics_name ON metrics (name, series);
 
 CREATE INDEX metrics_time ON metrics (time_ns);
+
+CREATE TABLE alerts (
+    fingerprint TEXT NOT NULL,
+    status TEXT DEFAULT '' NOT NULL,
+    name TEXT DEFAULT '' NOT NULL,
+    severity TEXT DEFAULT '' NOT NULL,
+    labels JSONB DEFAULT '{}' NOT NULL,
+    annotations JSONB DEFAULT '{}' NOT NULL,
+    generator_url TEXT DEFAULT '' NOT NULL,
+    external_url TEXT DEFAULT '' NOT NULL,
+    starts_ns BIGINT NOT NULL,
+    ends_ns BIGINT,
+    received_ns BIGINT NOT NULL,
+    PRIMARY KEY (fingerprint)
+);
+
+CREATE INDEX alerts_started ON alerts (starts_ns DESC, fingerprint);
+
+CREATE INDEX alerts_status ON alerts (status, received_ns DESC);
+
+ALTER TABLE runs ADD COLUMN told_ns BIGINT DEFAULT '0' NOT NULL;
+
+ALTER TABLE runs ADD COLUMN waiting_ns BIGINT;
+
+CREATE INDEX tasks_worker ON tasks (worker_id, updated_ns DESC) WHERE worker_id IS NOT NULL;

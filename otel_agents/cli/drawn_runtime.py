@@ -78,6 +78,9 @@ def health(found: Any) -> None:
         page.line(status("unhealthy"), f": {plural(len(found['problems']), 'problem')}.")
     for problem in found["problems"]:
         page.line(Text("  ! ", style="red"), problem)
+    for alert in found.get("alerts", ()):  # a server of an earlier version tells of none
+        summary = alert["annotations"].get("summary") or alert["name"] or ""
+        page.line(warning(f"  {alert['severity'] or 'alert'}: "), summary)
     page.line("")
     queue = [f"{amount:,} {visible(word)}" for word, amount in found["queue"].items() if amount]
     page.facts(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # Each command is `command` in the module of its name.
 COMMANDS: Final = (
-    "init", "serve", "status", "monitor", "events", "logs", "verify", "doctor", "demo",
+    "init", "serve", "status", "monitor", "events", "logs", "verify", "alerts", "doctor", "demo",
+    "stack",
 )  # fmt: skip
 
 

@@ -71,6 +71,11 @@ class Reader(Protocol):
     def verify(self) -> Any:
         """Return what is healthy and what is not."""
 
+    def alerts(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Any:
+        """Return alerts, the last to begin first."""
+
     def close(self) -> None:
         """Let go of it."""
 

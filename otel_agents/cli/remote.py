@@ -134,6 +134,12 @@ class Remote:
         """Return what is healthy and what is not."""
         return self.get("/api/admin/runtime/verify")
 
+    def alerts(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Any:
+        """Return alerts, the last to begin first."""
+        return self.get("/api/alerts", {"status": status, "cursor": cursor, "limit": limit})
+
     def run(self, run_id: str) -> Any:
         """Return a run in full."""
         return self.get(f"/api/runs/{_segment(run_id)}")

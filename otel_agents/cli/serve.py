@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_agents.settings import Settings
 
 # The names of what a plain install leaves away.
-_EXTRA: Final = frozenset({"fastapi", "starlette", "uvicorn", "grpc", "jinja2"})
+_EXTRA: Final = frozenset({"fastapi", "starlette", "uvicorn", "grpc", "jinja2", "markdown_it"})
 _NOT_BOUND: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
 _PORT: Final = click.IntRange(0, 65535)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)

@@ -41,6 +41,9 @@ _LIKE: Final = {
     "healthy": "completed",
     "degraded": "waiting",
     "unhealthy": "failed",
+    "firing": "failed",
+    "resolved": "completed",
+    "stale": "lost",
 }
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from otel_agents.errors import OtelAgentsError
-from otel_agents.server import admin, api, pages, signing
+from otel_agents.server import admin, alerts, api, pages, signing
 from otel_agents.server.answers import problem, problem_of
 from otel_agents.server.gate import Gate, is_page
 from otel_agents.server.health import health
@@ -62,6 +62,7 @@ def bare_app(
         api.agents(store),
         api.telemetry(store),
         api.kpis(readings),
+        alerts.alerts(store),
         *(admin.runtime(store, prefix) for prefix in admin.PREFIXES),
         health(store),
     ):

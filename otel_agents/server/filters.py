@@ -16,6 +16,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from otel_agents.errors import InvalidInputError
 from otel_agents.server.schemas import AgentStatus, RunStatus, TaskStatus
+from otel_agents.server.schemas_alerts import AlertStatus
 
 _LONGEST: Final = 1000
 _LAST: Final = (1 << 63) - 1
@@ -235,3 +236,12 @@ class TasksFilter(Page):
     ] = None
     queue: Annotated[Text | None, Field(title="Queue", description="The queue.")] = None
     q: Annotated[Text | None, Field(title="Search", description="Text in the id or name.")] = None
+
+
+class AlertsFilter(Page):
+    """Which alerts."""
+
+    status: Annotated[
+        AlertStatus | None,
+        Field(title="Status", description="The status; `stale` was not confirmed for long."),
+    ] = None

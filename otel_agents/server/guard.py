@@ -2,7 +2,8 @@
 
     method and path                    needs
     health, sign-in, static files      nothing
-    any method that changes something  the admin's token
+    POST /api/alerts                   a token that sends, or a server without tokens
+    any other method that changes      the admin's token
     /api/admin/…, /admin/…             the admin's token, or a server without tokens
     everything else                    a viewer's or the admin's token, or no tokens at all
 
@@ -42,6 +43,8 @@ _PUBLIC_BELOW: Final = "/static/"
 _ADMIN_BELOW: Final = ("/api/admin", "/admin")
 # Signing in and out changes nothing but the browser's own cookie.
 _SIGNING: Final = frozenset({"/login", "/logout"})
+# What senders bring to the console's port; telemetry has ports of its own.
+_SENT: Final = frozenset({("POST", "/api/alerts")})
 
 
 class Caller(NamedTuple):
@@ -54,6 +57,11 @@ class Caller(NamedTuple):
     def reads(self) -> bool:
         """Whether the caller may see runs, agents, traces and the live feed."""
         return self.role in READERS
+
+    @property
+    def sends(self) -> bool:
+        """Whether the caller may bring telemetry and alerts."""
+        return self.role in SENDERS
 
     @property
     def administers(self) -> bool:
@@ -175,7 +183,7 @@ class Guard:
         """
         self.check_host(headers)
         if method not in SAFE:
-            self._check_origin(headers)
+            self._check_origin(headers, sent=(method, path) in _SENT)
         caller = self.caller(headers, client)
         self._check_role(caller, method, path)
         return caller
@@ -185,15 +193,19 @@ class Guard:
         if not self.hosts.knows(headers.get("host", "")):
             raise RefusedError(421, "This server does not answer to the host that is asked for.")
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, headers: Headers, *, sent: bool) -> None:
         """Refuse what a foreign page may have made a browser send."""
         if is_foreign(headers):
             raise RefusedError(403, "A page of another site may not change anything here.")
+        if sent and self.open:
+            return  # a program on this machine; a browser names the page that sends
         if not is_own(headers) and bearer(headers.get("authorization")) is None:
             raise RefusedError(403, "To change something, send a bearer token.")
 
     def _check_role(self, caller: Caller, method: str, path: str) -> None:
-        if method not in SAFE:
+        if (method, path) in _SENT:
+            self._demand(caller, caller.sends or self.open, "a token that sends, or the admin's")
+        elif method not in SAFE:
             if self.open:
                 raise RefusedError(403, "Nothing can be changed while no OTEL_AGENTS_TOKEN is set.")
             if path in _SIGNING:

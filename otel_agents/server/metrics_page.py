@@ -12,6 +12,7 @@ from starlette.routing import Route
 from otel_agents.boundary import boundary
 from otel_agents.exposition import exposition
 from otel_agents.metrics import Family, Point, labelled
+from otel_agents.server.state_metrics import StateMetrics
 from otel_agents.server_vocabulary import (
     SERVER_BEHIND,
     SERVER_SIGNALS,
@@ -33,9 +34,11 @@ _PAGE: Final = 1000
 # How long a scraper waits for an answer, in seconds; Prometheus sends it, and 10 is its default.
 _TIMEOUT: Final = "x-prometheus-scrape-timeout-seconds"
 _WAITS: Final = 10.0
-# The shares of this that may pass over reading and over the KPIs; the next scrape goes on there.
+# The shares of this that may pass over reading, over the KPIs and over the size of the store; the
+# next scrape goes on there.
 _READS: Final = 0.5
 _COUNTS: Final = 0.1
+_SIZES: Final = 0.1
 
 # In a program they are since its start.
 _KPIS: Final = {
@@ -60,6 +63,7 @@ class MetricsPage:
         self._store = store
         self._kpis = _Day(readings)
         self._measures = Measures()
+        self._state = StateMetrics(store)
         self._after: int | None = None
         self._lock = threading.Lock()
 
@@ -88,8 +92,10 @@ class MetricsPage:
             if self._after is None:
                 self.begin()
             unread = self._read_on(seconds * _READS)
-            found = [_since(family) for family in self._measures.families(time.time_ns())]
+            now = time.time_ns()
+            found = [_since(family) for family in self._measures.families(now)]
             counted = self._measures.applied
+            found += self._state.families(now, seconds * _SIZES)
         health = self._store.health()
         dropped = [
             Point(labelled(TELEMETRY_DROPPED.labels, ("store", reason)), count)
@@ -119,6 +125,7 @@ class MetricsPage:
                 signal = decode_line(row["body"].encode())
                 if signal is not None:
                     self._measures.apply(signal)
+                    self._state.hear(signal)
         _, last = self._store.feed_bounds()
         if last < after:  # the newest were deleted, or the file is another: numbers begin anew
             self._after = last

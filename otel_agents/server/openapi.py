@@ -17,6 +17,7 @@ _REFUSALS = {
     "401": "There is no valid token.",
     "403": "The token does not allow it.",
     "404": "There is no such thing.",
+    "413": "The body is too long.",
     "421": "The host is not this server.",
     "429": "Too many wrong tokens came from this address.",
     "500": "The server failed.",
@@ -56,7 +57,7 @@ def _amend(operation: dict[str, Any], by_id: bool, guarded: bool) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
     for status, meaning in _REFUSALS.items():
-        if status != "404" or by_id:
+        if (status != "404" or by_id) and (status != "413" or "requestBody" in operation):
             content = {"application/json": {"schema": _ERROR}}
             responses[status] = {"description": meaning, "content": content}
     if guarded:

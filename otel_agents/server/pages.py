@@ -12,11 +12,13 @@ from starlette.routing import Route
 
 from otel_agents.errors import InvalidInputError, NotFoundError, UnavailableError
 from otel_agents.event_types import ALL_TYPES
+from otel_agents.server.pages_alerts import AlertsPage, count, line
 from otel_agents.server.pages_render import STATIC, Renderer, asked_part
 from otel_agents.server.pages_run import RunPage, spans_of
 from otel_agents.server.pages_runtime import RuntimePage
 from otel_agents.server.pages_totals import Totals
 from otel_agents.server.pages_waterfall import chart, span_item
+from otel_agents.server.runbooks import RunbookPages, Runbooks
 from otel_agents.vocabulary import AGENT_RUN_ID
 
 if TYPE_CHECKING:
@@ -134,6 +136,9 @@ class Pages:
         self._totals = Totals(store)
         self._run = RunPage(store, self._render, jaeger_url)
         self._runtime = RuntimePage(store, self._render)
+        runbooks = Runbooks()
+        self._alerts = AlertsPage(store, self._render, runbooks)
+        self._runbooks = RunbookPages(runbooks, self._render)
         self._jaeger = jaeger_url
 
     def routes(self) -> list[BaseRoute]:
@@ -147,6 +152,9 @@ class Pages:
             "/traces": self.traces,
             "/traces/{trace_id:path}": self.trace,
             "/live": self.live,
+            "/alerts": self._alerts.show,
+            "/runbooks": self._runbooks.index,
+            "/runbooks/{name}": self._runbooks.show,
             "/admin/runtime": self._runtime.show,
             "/admin/ai/runtime": self._runtime.show,
             "/login": login_page,
@@ -161,6 +169,8 @@ class Pages:
         @functools.wraps(page)
         def respond(request: Request) -> Response:
             try:
+                if page is not login_page and not asked_part(request):
+                    request.state.firing = count(self._store)
                 return page(request)
             except NotFoundError as problem:
                 return _error(self._render, request, 404, str(problem))
@@ -189,6 +199,7 @@ class Pages:
         context = {
             "nav": "runs",
             "since": self._last_seq(),
+            "alerts": line(self._store),
             "page": self._store.runs(limit=_PAGE, **wanted),
             "totals": self._totals.day(),
             "days": self._totals.days(),

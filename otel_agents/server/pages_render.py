@@ -98,6 +98,7 @@ class Renderer:
         body = self._templates.get_template(names.get(part, f"{name}.html")).render(
             here=_here(request),
             role=str(getattr(request.state, "role", "") or ""),
+            firing_count=getattr(request.state, "firing", None) or 0,
             query=_Query(request.query_params),
             **context,
         )

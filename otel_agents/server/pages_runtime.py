@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_agents.server.pages_alerts import line
 from otel_agents.server.pages_text import moment
 from otel_agents.vocabulary import LAYERS, TASK_STATES
 
@@ -48,6 +49,7 @@ class RuntimePage:
         status = self._store.runtime_status()
         context = {
             "nav": "runtime",
+            "alerts": line(self._store),
             "status": status,
             "events": self._store.runtime_events(limit=_EVENTS, **events),
             "tasks": self._store.tasks(limit=_TASKS, **tasks),

@@ -38,10 +38,10 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     ),
     **dict.fromkeys(("DONE", "ok", "closed"), ("check", "good")),
     **dict.fromkeys(
-        ("failed", "FAILED", "error", "failure", "unhealthy", "open"), ("cross", "bad")
+        ("failed", "FAILED", "error", "failure", "unhealthy", "open", "critical"), ("cross", "bad")
     ),
     **dict.fromkeys(("lost", "stale"), ("question", "lost")),
-    **dict.fromkeys(("DEGRADED", "degraded", "stuck"), ("warning", "wait")),
+    **dict.fromkeys(("DEGRADED", "degraded", "stuck", "warning"), ("warning", "wait")),
     **dict.fromkeys(("canceled", "cancelled", "cancellation", "STOPPED"), ("stop", "off")),
     **dict.fromkeys(("skipped", "SKIPPED", "skip"), ("minus", "off")),
     **dict.fromkeys(("pending", "PENDING", "IDLE", "unset"), ("ring", "off")),

@@ -5,6 +5,7 @@
 from typing import Any, Literal
 
 from otel_agents.server.schemas import Count, Shape, TaskStatus, Time
+from otel_agents.server.schemas_alerts import Alert
 
 WorkerStatus = Literal["RUNNING", "IDLE", "DEGRADED", "STOPPED"]
 
@@ -119,7 +120,7 @@ class Task(Shape):
 
 
 class Verdict(Shape):
-    """Whether the runtime is healthy, and what is not."""
+    """Whether the runtime is healthy, and what is not; alerts that fire are listed beside."""
 
     healthy: bool
     problems: list[str]
@@ -129,3 +130,4 @@ class Verdict(Shape):
     queue: Queue
     stuck: Count
     events: list[RuntimeEvent]
+    alerts: list[Alert]

@@ -148,6 +148,11 @@ class Scope:
         return None
 
 
+def is_heartbeat(signal: Signal) -> bool:
+    """Say whether a signal of progress says no more than that a run or worker lives."""
+    return signal.kind == "worker" or (signal.kind == "run" and not signal.attributes)
+
+
 def _share(attributes: dict[str, Any]) -> float | None:
     """Return the share of work that attributes report done, 0 to 1, or None."""
     done, total = attributes.get(PROGRESS_DONE.key), attributes.get(PROGRESS_TOTAL.key)
@@ -167,12 +172,15 @@ class RunState:
     `changes` counts the signals taken in; whoever watches a run looks there whether to look again.
     """
 
-    __slots__ = ("_kinds", "changes", "first", "id", "last", "scopes")
+    __slots__ = ("_kinds", "_told", "_used", "changes", "first", "id", "last", "scopes")
 
     def __init__(self, run_id: str, signal: Signal) -> None:
         self.id = run_id
         self.first = signal.time
         self.last = signal.time
+        self._told = 0
+        # By run scope the most that its heartbeats said it used, and when that was said first.
+        self._used: dict[str, tuple[int, int, int]] = {}
         self.scopes: dict[str, Scope] = {}
         self._kinds: dict[str, list[Scope]] = {}
         self.changes = 0
@@ -185,6 +193,12 @@ class RunState:
             self.first = time
         if time > self.last:  # noqa: PLR1730
             self.last = time
+        if signal.edge == "progress" and is_heartbeat(signal):
+            if signal.usage is not None:
+                found = signal.usage.requests, signal.usage.total_tokens, -time
+                self._used[signal.scope_id] = max(found, self._used.get(signal.scope_id, found))
+        elif time > self._told:
+            self._told = time
         if signal.edge == "fact" and signal.kind not in _VERDICTS:
             return
         key = signal.scope_id or signal.id
@@ -197,6 +211,12 @@ class RunState:
     def of_kind(self, kind: str) -> Sequence[Scope]:
         """Return the scopes of a kind, in no order."""
         return self._kinds.get(kind, ())
+
+    @property
+    def told(self) -> int:
+        """When the run last told of anything but that it lives; its start where it never did."""
+        used = (-found[2] for found in self._used.values())
+        return max(self._told, *used, self.first) if self._used else max(self._told, self.first)
 
     @property
     def tries(self) -> list[Scope]:

@@ -9,6 +9,7 @@ from otel_agents.signals import LOST_AFTER_SECONDS
 from otel_agents.state.times import rfc3339
 from otel_agents.state.view import moment
 from otel_agents.store import paging
+from otel_agents.store.alerts import list_alerts
 from otel_agents.store.rows import from_json, nanoseconds, short, stamp, stamped
 from otel_agents.store.runs import cutoff
 from otel_agents.vocabulary import TASK_STATES
@@ -303,4 +304,5 @@ def verify(connection: Connection) -> dict[str, Any]:
         "queue": found["queue"],
         "stuck": found["stuck"],
         "events": events(connection, limit=_RECENT)["items"],
+        "alerts": list_alerts(connection, status="firing", cursor=None, limit=_RECENT)["items"],
     }

@@ -48,7 +48,8 @@ _AT_ONCE: Final = 5000  # signals read in one go
 _RUN: Final = f"""
     UPDATE runs SET dirty = FALSE, folded = ?, workflow = ?, status = ?, work_order_id = ?,
         correlation_id = ?, plan_id = ?, goal = ?, phase = ?, iteration = ?, max_iterations = ?,
-        share = ?, started_ns = ?, updated_ns = ?, ended_ns = ?, seconds = ?, agents = ?,
+        share = ?, started_ns = ?, updated_ns = ?, told_ns = ?, waiting_ns = ?, ended_ns = ?,
+        seconds = ?, agents = ?,
         error_type = ?, error_message = ?, ({SPENT_COLUMNS}) = ({SPENT_PLACES})
     WHERE run_id = ?
 """  # noqa: S608 - columns of this module
@@ -212,12 +213,19 @@ def _run_row(state: RunState, reading: RunReport) -> tuple[Any, ...]:
         clean((ids.plan_id if ids else None) or ""),
         clean(reading.goal), short((running or last or [""])[-1]),
         whole(reading.iteration), whole(reading.iterations), reading.share,
-        reading.started, reading.updated, reading.ended, reading.seconds,
+        reading.started, reading.updated, state.told, _waits(state), reading.ended, reading.seconds,
         to_json(Counter(agent.status for agent in reading.agents)),
         None if error is None else clean(error.type),
         None if error is None else clean(error.message),
         *spent(reading.usage, reading.usd, reading.unpriced),
     )  # fmt: skip
+
+
+def _waits(state: RunState) -> int | None:
+    """Return since when a human is waited for, or None where nobody is."""
+    return min(
+        (scope.started for scope in state.of_kind("human") if scope.end is None), default=None
+    )
 
 
 def _rows(state: RunState, reading: RunReport, run_id: str) -> _Rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from otel_agents.errors import SettingsError
-from otel_agents.store import blocks
+from otel_agents.store import alerts, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +130,7 @@ def _delete_facts(connection: Connection, oldest: int) -> None:
         connection.run("DELETE FROM facts WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM tasks WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM breakers WHERE changed_ns < ?", (oldest,))
+        alerts.prune(connection, oldest)
 
 
 def _delete_oldest(connection: Connection, gone: dict[str, int]) -> bool:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from otel_agents.store import admin, agents, paging, retention, runs, schema, traces
+from otel_agents.store import (
+    admin,
+    agents,
+    alerts,
+    paging,
+    retention,
+    runs,
+    schema,
+    standing,
+    traces,
+)
 from otel_agents.store.database import Database
 from otel_agents.store.folds import Folds
 from otel_agents.store.retention import Retention
@@ -17,7 +27,7 @@ from otel_agents.vocabulary import LAYERS, OPERATIONS, TASK_STATES
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_agents.state.report import RunReport
     from otel_agents.store.batch import Batch
@@ -421,6 +431,44 @@ class Store:
     def verify(self) -> dict[str, Any]:
         """Return whether the runtime is healthy, and what is not."""
         return admin.verify(self._here)
+
+    def standing(self, now: int) -> standing.Standing:
+        """Return how things stand at a time in nanoseconds: what gauges are made from."""
+        return standing.standing(self._here, now)
+
+    def names(self, now: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the workflows and the queues of the last day, and when each was heard of."""
+        return standing.names(self._here, now)
+
+    @property
+    def in_a_file(self) -> bool:
+        """Whether the store is a file of SQLite, and not on a server."""
+        return self._database.path is not None
+
+    def size(self) -> int:
+        """Return the bytes in use. On PostgreSQL all rows are looked at."""
+        return retention.size(self._here)
+
+    # ------------------------------------------------------------------ alerts
+
+    def keep_alerts(self, told: Iterable[alerts.Alert]) -> int:
+        """Take in what a notification says of alerts; return how many it said something new of."""
+        return alerts.keep(self._here, told)
+
+    def alerts(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = paging.LIMIT
+    ) -> Page:
+        """Return a page of alerts, the last to begin first."""
+        return alerts.list_alerts(
+            self._here,
+            status=paging.one_of("status", status, alerts.STATUSES),
+            cursor=cursor,
+            limit=paging.checked_limit(limit),
+        )
+
+    def firing(self) -> dict[str, int]:
+        """Return how many alerts fire, by severity."""
+        return alerts.count_firing(self._here)
 
 
 def _line(kind: str, value: Any) -> bytes:

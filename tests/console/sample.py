@@ -229,7 +229,7 @@ def runtime() -> list[Signal]:
         ),
         task(
             "T-101", "RUNNING",
-            **{LEASE_OWNER.key: "reader-1", LEASE_EXPIRES.key: now + 40},
+            **{LEASE_OWNER.key: "reader-1", LEASE_EXPIRES.key: now + 3600},
         ),
         task("T-102", "PENDING"),
         task("T-103", "IN_REVIEW"),

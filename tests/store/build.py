@@ -24,7 +24,7 @@ _MADE: Final = {
     "breakers": (), "tasks": (),
 }  # fmt: skip
 _ALL: Final = (
-    *_MADE, "facts", "signals", "blocks", "unindexed", "traces", "logs", "metrics",
+    *_MADE, "facts", "signals", "blocks", "unindexed", "traces", "logs", "metrics", "alerts",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,31 @@ def test_an_empty_database_is_brought_up_once_and_again(
         upgrade(database, HEAD)
         database.close()
     assert (tmp_path / "new/dir/store.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_of_an_earlier_version_keeps_what_it_holds(
+    postgresql: Cluster, tmp_path: Path
+) -> None:
+    """From the first schema on: its runs are read, and what is told of them next is counted."""
+    now = time.time_ns()
+    for url in (f"sqlite:///{tmp_path}/old.db", postgresql.make("template1")):
+        database = Database(url)
+        if database.path is not None:
+            database.path.touch()
+        upgrade(database, "0001")
+        with database.here.writing():
+            database.here.run(
+                "INSERT INTO runs (run_id, folded, workflow, status, started_ns, updated_ns) "
+                "VALUES ('r', 1, 'shop', 'running', ?, ?)",
+                (now - 60 * 10**9, now),
+            )
+        database.close()
+        store = Store(url)
+        assert [one["run_id"] for one in store.runs()["items"]] == ["r"]
+        (row,) = store.standing(now).runs
+        assert (row["number"], row["told_ns"]) == (1, now - 60 * 10**9)
+        assert store.alerts()["items"] == []
+        store.close()
 
 
 def test_a_store_of_a_later_version_is_refused_and_not_touched(

@@ -1,5 +1,6 @@
 // What every page does. Each module looks for its own elements and is idle where there are none.
 import { charts } from "./charts.js";
+import { firing } from "./firing.js";
 import { folding } from "./folding.js";
 import { frame } from "./frame.js";
 import { keyboard } from "./keyboard.js";
@@ -16,4 +17,5 @@ charts();
 filters();
 listening();
 polling();
+firing();
 live();
