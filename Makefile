@@ -37,6 +37,7 @@ generated: $(VENV)/.done
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python docs/schema.py --check
 	@$(BIN)/python docs/events.py --check
+	@$(BIN)/python -m dashboards --check
 
 bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold starts, and ingest
 	@$(BIN)/python benchmarks/hot_path.py
@@ -45,17 +46,18 @@ bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold
 	@$(BIN)/python benchmarks/emit.py --quick
 	@$(BIN)/python benchmarks/ingest.py --quick
 
-stack: $(VENV)/.done ## start collector, Jaeger and Prometheus: Compose where there is an engine
+stack: $(VENV)/.done ## start the whole stack: in containers where there is an engine with Compose, else natively
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
-		docker compose up --detach --wait; \
+		$(BIN)/otel-agents stack up --build; \
 	else \
-		deploy/native/install collector jaeger prometheus && $(BIN)/python deploy/native/stack.py up --default-ports; \
+		deploy/native/install collector jaeger prometheus alertmanager redis && \
+		$(BIN)/python deploy/native/stack.py up --default-ports; \
 	fi
 
 lock: $(VENV)/.done ## resolve the pinned requirements anew
 	@$(BIN)/pip install --quiet uv
 	@for set in run dev; do \
-		extra="--group build"; [ $$set = run ] || extra="$$extra --group test --group check"; \
+		extra="--group build"; [ $$set = run ] || extra="$$extra --group test --group stack --group check"; \
 		$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
 			--no-emit-index-url --no-emit-find-links --upgrade \
 			--extra all $$extra pyproject.toml --output-file requirements/$$set.txt; \

@@ -100,6 +100,21 @@ def test_a_token_that_cannot_be_used_does_not_leave_it_open(shell: Shell) -> Non
     assert "schl" not in done.stderr
 
 
+@pytest.mark.parametrize("held", [None, b"", b"\n"])
+def test_a_token_file_without_a_token_does_not_leave_it_open(
+    shell: Shell, tmp_path: Path, held: bytes | None
+) -> None:
+    """Neither one that is not there nor an empty one: one sentence, and it does not start."""
+    path = tmp_path / "token"
+    if held is not None:
+        path.write_bytes(held)
+    for name in ("TOKEN", "INGEST_TOKEN", "VIEWER_TOKEN"):
+        done = shell.run("serve", *FREE, **{f"OTEL_AGENTS_{name}_FILE": str(path)})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"OTEL_AGENTS_{name}_FILE" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
