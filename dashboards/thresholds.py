@@ -178,7 +178,8 @@ THRESHOLDS: Final[dict[str, Threshold]] = {
         2, "restarts", "30m", "0m", "15m", "A new version restarts it once; more is a crash loop."
     ),
     "JaegerStorageFailing": Threshold(
-        0, "spans or queries", "5m", "2m", "5m", "Badger fails when its disk is full or damaged."
+        0, "spans or queries", "5m", "2m", "5m",
+        "Badger fails when its files are damaged; on a full disk Jaeger ends."
     ),
     "PrometheusRuleFailures": Threshold(
         0, "evaluations", "5m", "5m", "5m", "An alert that cannot be worked out never fires."

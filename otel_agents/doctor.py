@@ -250,7 +250,7 @@ def _ask(signal: str, endpoint: str) -> Check:
         answered, reason = False, f" ({error})"
     finally:
         loggers.level = level
-    said = "answers" if answered else "does not answer"
+    said = "answers" if answered else "refuses or does not answer"
     return Check(
         f"{signal} exporter",
         ok=answered,

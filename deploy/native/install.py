@@ -2,9 +2,11 @@
 
     install [--check] [PART...]
 
-The parts are `collector` and `jaeger`, built with Go, `prometheus`, the machine's own or else the
-Debian package, unpacked without being installed, and what only the tests need: `postgresql` and
-`chromium`, which hang together with much of a system and are therefore installed on it, by root.
+The parts are `collector` and `jaeger`, built with Go; `prometheus` and `alertmanager`, the
+machine's own or else the Debian packages, unpacked without being installed; `redis`, which hangs
+together with other packages and is therefore installed on the machine, by root; and what only the
+tests need: `promtool3`, `compose` and `helm`, built with Go, and `postgresql` and `chromium`,
+installed as `redis` is.
 What is there already is left alone. Exits 0 when every part asked for is there, 1 when one is
 missing or could not be made, 2 on wrong usage.
 """
@@ -21,9 +23,12 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import compose_tools
+import helm_tool
 import parts
 
 if TYPE_CHECKING:
@@ -94,40 +99,63 @@ def build_collector(run: Runner, work: Path) -> None:
 
 
 def build_jaeger(run: Runner, work: Path) -> None:
-    """Compile Jaeger in its module's own folder, since `go install` refuses its replacements."""
-    go = _go()
-    wanted = f"{parts.JAEGER_MODULE}@v{parts.JAEGER_MODULE_VERSION}"
-    module = json.loads(run(go, "mod", "download", "-json", wanted, cwd=work, env=_go_env()))
-    if module["Sum"] != parts.JAEGER_MODULE_SUM:
-        message = f"{wanted} is not what it was: its sum is {module['Sum']}."
-        raise InstallError(message)
-    _compile(run, go, "./cmd/jaeger", Path(module["Dir"]), work / "jaeger")
+    """Compile Jaeger."""
+    folder = _module(
+        run, work, parts.JAEGER_MODULE, parts.JAEGER_MODULE_VERSION, parts.JAEGER_MODULE_SUM
+    )
+    _compile(run, _go(), "./cmd/jaeger", folder, work / "jaeger")
     _place(work / "jaeger", parts.jaeger_path())
 
 
-def unpack_prometheus(run: Runner, work: Path) -> None:
-    """Unpack the Debian package, not install it: that would need root and start a service."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        message = (
-            "Prometheus is not on the PATH and apt-get is not here to fetch it: "
-            "install Prometheus with this system's own package manager."
-        )
-        raise InstallError(message)
-    try:
-        run("apt-get", "download", "prometheus", cwd=work)
-    except InstallError:
-        # A machine may have no package lists yet. Lists of our own need no root.
-        for name in ("lists/partial", "cache/archives/partial"):
-            (work / name).mkdir(parents=True)
-        own = ("-o", f"Dir::State::lists={work}/lists", "-o", f"Dir::Cache={work}/cache")
-        run("apt-get", *own, "update", cwd=work)
-        run("apt-get", *own, "download", "prometheus", cwd=work)
-    (package,) = work.glob("prometheus_*.deb")
-    version = run("dpkg-deb", "-f", package, "Version", cwd=work).strip()
-    run("dpkg-deb", "-x", package, work / "unpacked", cwd=work)
-    target = parts.cache_dir() / f"prometheus-{version}"
-    if not target.exists():
-        (work / "unpacked").rename(target)
+def build_promtool(run: Runner, work: Path) -> None:
+    """Compile Prometheus 3's promtool, without what looks for targets in clouds."""
+    folder = _module(
+        run, work, parts.PROMTOOL_MODULE, parts.PROMTOOL_MODULE_VERSION, parts.PROMTOOL_MODULE_SUM
+    )
+    tags = ("-tags", "netgo,remove_all_sd")
+    _compile(run, _go(), "./cmd/promtool", folder, work / "promtool", *tags)
+    _place(work / "promtool", parts.promtool_path())
+
+
+def build_with(make: Callable[..., None]) -> Callable[[Runner, Path], None]:
+    """Return what makes a part whose own module knows of what it is made."""
+
+    def build(run: Runner, work: Path) -> None:
+        make(
+            work, parts.cache_dir(),
+            module=partial(_module, run, work), build=partial(_compile, run, _go()),
+        )  # fmt: skip
+
+    return build
+
+
+def unpack(part: str, package: str) -> Callable[[Runner, Path], None]:
+    """Return what unpacks a Debian package: to install it would need root and start a service."""
+
+    def make(run: Runner, work: Path) -> None:
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            message = (
+                f"{part.capitalize()} is not on the PATH and apt-get is not here to fetch it: "
+                f"install {part.capitalize()} with this system's own package manager."
+            )
+            raise InstallError(message)
+        try:
+            run("apt-get", "download", package, cwd=work)
+        except InstallError:
+            # A machine may have no package lists yet. Lists of our own need no root.
+            for name in ("lists/partial", "cache/archives/partial"):
+                (work / name).mkdir(parents=True)
+            own = ("-o", f"Dir::State::lists={work}/lists", "-o", f"Dir::Cache={work}/cache")
+            run("apt-get", *own, "update", cwd=work)
+            run("apt-get", *own, "download", package, cwd=work)
+        (archive,) = work.glob(f"{package}_*.deb")
+        version = run("dpkg-deb", "-f", archive, "Version", cwd=work).strip()
+        run("dpkg-deb", "-x", archive, work / "unpacked", cwd=work)
+        target = parts.cache_dir() / f"{part}-{version}"
+        if not target.exists():
+            (work / "unpacked").rename(target)
+
+    return make
 
 
 def system_package(name: str) -> Callable[[Runner, Path], None]:
@@ -151,7 +179,15 @@ def system_package(name: str) -> Callable[[Runner, Path], None]:
 MAKERS: dict[str, tuple[Callable[[Runner, Path], None], str]] = {
     "collector": (build_collector, "built with Go, about 3 minutes on 2 cores"),
     "jaeger": (build_jaeger, "built with Go, about 3 minutes on 2 cores"),
-    "prometheus": (unpack_prometheus, "fetched as a Debian package"),
+    "prometheus": (unpack("prometheus", "prometheus"), "fetched as a Debian package"),
+    "alertmanager": (
+        unpack("alertmanager", "prometheus-alertmanager"),
+        "fetched as a Debian package",
+    ),
+    "redis": (system_package("redis-server"), "installed as a Debian package"),
+    "promtool3": (build_promtool, "built with Go, about 2 minutes on 2 cores"),
+    "compose": (build_with(compose_tools.make), "built with Go, about 1 minute on 2 cores"),
+    "helm": (build_with(helm_tool.make), "built with Go, about 2 minutes on 2 cores"),
     "postgresql": (system_package("postgresql"), "installed as a Debian package"),
     "chromium": (system_package("chromium"), "installed as a Debian package"),
 }
@@ -217,9 +253,23 @@ def _go_env(**more: str) -> dict[str, str]:
     return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": flags, **more}
 
 
-def _compile(run: Runner, go: str, package: str, folder: Path, target: Path) -> None:
-    stripped = "-s -w"
-    run(go, "build", "-ldflags", stripped, "-o", target, package, cwd=folder, env=_go_env())
+def _module(run: Runner, work: Path, path: str, version: str, expected: str) -> Path:
+    """Fetch a module, and return its folder, in which alone its replacements of others count.
+
+    Raises:
+        InstallError: when its sum, Go's own hash of it, is another one than expected.
+    """
+    wanted = f"{path}@v{version}"
+    module = json.loads(run(_go(), "mod", "download", "-json", wanted, cwd=work, env=_go_env()))
+    if module["Sum"] != expected:
+        message = f"{wanted} is not what it was: its sum is {module['Sum']}."
+        raise InstallError(message)
+    return Path(module["Dir"])
+
+
+def _compile(run: Runner, go: str, package: str, folder: Path, target: Path, *more: str) -> None:
+    stripped = ("-ldflags", "-s -w")
+    run(go, "build", *stripped, *more, "-o", target, package, cwd=folder, env=_go_env())
 
 
 def _place(program: Path, target: Path) -> None:

@@ -14,6 +14,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import compose_tools
+import helm_tool
+
 DEPLOY = Path(__file__).resolve().parent.parent
 COLLECTOR_SOURCES = tuple(DEPLOY / "collector" / n for n in ("builder.yaml", "go.mod", "go.sum"))
 
@@ -23,6 +26,12 @@ JAEGER_MODULE = "github.com/jaegertracing/jaeger"
 JAEGER_MODULE_VERSION = "1.76.0"
 JAEGER_MODULE_SUM = "h1:sWCOOF1dr+NL0PLil7mFo3BqqQL8k4WiM7aguFbc14g="
 JAEGER_VERSION = "2.13.0"
+
+# Prometheus 3's checker of rules and configurations; 0.315 is 3.15 as a Go module.
+PROMTOOL_MODULE = "github.com/prometheus/prometheus"
+PROMTOOL_MODULE_VERSION = "0.315.0"
+PROMTOOL_MODULE_SUM = "h1:sFGZWmC2Hk9N1NBJGCnXYZb5hyLCq8yuAMoEjLAg6ac="
+PROMTOOL_VERSION = "3.15.0"
 
 
 @dataclass(frozen=True)
@@ -76,23 +85,38 @@ def jaeger_path() -> Path:
     return cache_dir() / f"jaeger-{JAEGER_VERSION}" / "jaeger"
 
 
+def promtool_path() -> Path:
+    """Return where Prometheus 3's promtool stands, or will once it is built."""
+    return cache_dir() / f"promtool-{PROMTOOL_VERSION}" / "promtool"
+
+
 def parts() -> dict[str, Part]:
     """Return all parts by name: those of the stack, and those that only the tests need."""
     return {
         **stack_parts(),
+        "promtool3": Part("promtool3", PROMTOOL_VERSION, {"promtool3": _existing(promtool_path())}),
+        "compose": Part(
+            "compose", compose_tools.COMPOSE_VERSION, compose_tools.programs(cache_dir())
+        ),
+        "helm": Part("helm", helm_tool.HELM_VERSION, helm_tool.programs(cache_dir())),
         "postgresql": Part("postgresql", "of this machine", _postgresql()),
         "chromium": Part("chromium", "of this machine", {"chromium": _on_path("chromium")}),
     }
 
 
 def stack_parts() -> dict[str, Part]:
-    """Return the parts of the stack by name, with the programs that are there."""
+    """Return the parts of the stack by name, with the programs that are there.
+
+    The otel-agents server is not among them: it runs in the Python that starts the stack.
+    """
     return {
         part.name: part
         for part in (
             Part("collector", collector_version(), {"otelcol": _existing(collector_path())}),
             Part("jaeger", JAEGER_VERSION, {"jaeger": _existing(jaeger_path())}),
-            _prometheus(),
+            _debian("prometheus", prometheus="prometheus", promtool="promtool"),
+            _debian("alertmanager", alertmanager="prometheus-alertmanager", amtool="amtool"),
+            Part("redis", "of this machine", {"redis-server": _on_path("redis-server")}),
         )
     }
 
@@ -111,18 +135,22 @@ def _on_path(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _prometheus() -> Part:
-    """Find Prometheus: the machine's own, else the Debian package unpacked in the cache."""
-    names = ("prometheus", "promtool")
-    own = {name: shutil.which(name) for name in names}
+def _debian(name: str, **programs: str) -> Part:
+    """Find a part: the machine's own, else the Debian package unpacked in the cache.
+
+    Args:
+        name: of the part; what it is unpacked to begins with it.
+        programs: each program's name at Debian by its own name, by which another system has it.
+    """
+    own = {each: _on_path(each) or _on_path(there) for each, there in programs.items()}
     if all(own.values()):
-        return Part("prometheus", "of this machine", {n: Path(p) for n, p in own.items() if p})
-    unpacked = sorted(cache_dir().glob("prometheus-*/usr/bin/prometheus"))
+        return Part(name, "of this machine", own)
+    unpacked = sorted(cache_dir().glob(f"{name}-[0-9]*/usr/bin"))
     if not unpacked:
-        return Part("prometheus", "of Debian", dict.fromkeys(names))
-    folder = unpacked[-1].parent
-    version = folder.parent.parent.name.removeprefix("prometheus-")
-    return Part("prometheus", version, {name: _existing(folder / name) for name in names})
+        return Part(name, "of Debian", dict.fromkeys(programs))
+    version = unpacked[-1].parent.parent.name.removeprefix(f"{name}-")
+    found = {each: _existing(unpacked[-1] / there) for each, there in programs.items()}
+    return Part(name, version, found)
 
 
 def _existing(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Run the collector, Jaeger and Prometheus on loopback, without containers.
+"""Run the stack on loopback, without containers: all of it but Grafana, which has no package.
 
 As a command: `python stack.py up|down|status [--state DIR] [--default-ports | --free-ports]`.
 As a library:
@@ -6,7 +6,8 @@ As a library:
     with Stack.start(folder) as stack:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.otlp_grpc
 
-The state folder holds the stack's data, its logs, and `stack.json` with its processes and ports.
+The state folder holds the stack's data, logs and secrets (see layout.py), and `stack.json` with its
+processes and ports.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from dataclasses import asdict
 from functools import cached_property
@@ -25,11 +28,12 @@ from typing import TYPE_CHECKING, Self
 
 import parts
 import processes
-from components import HOST, PUBLIC_PORTS, Component, choose_ports, components, prepare
+from components import HOST, PUBLIC_PORTS, Component, choose_ports, components
+from layout import prepare
 from processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import FrameType, TracebackType
 
 START_SECONDS = 60.0
@@ -57,7 +61,12 @@ class Stack:
 
     @classmethod
     def start(
-        cls, state: Path | str, *, default_ports: bool = False, seconds: float = START_SECONDS
+        cls,
+        state: Path | str,
+        *,
+        default_ports: bool = False,
+        only: Collection[str] = (),
+        seconds: float = START_SECONDS,
     ) -> Self:
         """Start a stack in a folder and return when all of it answers.
 
@@ -67,8 +76,9 @@ class Stack:
         Args:
             state: the folder for its data and logs, made if need be. Data of an earlier run in
                 the same folder is taken up again.
-            default_ports: whether to listen on the usual ports (OTLP 4317 and 4318, Jaeger 16686,
-                Prometheus 9090); otherwise on free ones.
+            default_ports: whether to listen on the usual ports (`PUBLIC_PORTS`); otherwise on free
+                ones.
+            only: the parts to start, by name; none for all.
             seconds: how long to wait until everything answers.
 
         Raises:
@@ -84,9 +94,10 @@ class Stack:
             ports = choose_ports(default=default_ports)
         except OSError as error:
             raise StackError(str(error)) from None
-        stack = cls(folder, ports, {})
-        names = list(stack.components)
+        _programs()
         prepare(folder, ports)
+        stack = cls(folder, ports, {})
+        names = [name for name in stack.components if not only or name in only]
         stack._end_on_sigterm()
         try:
             offsets = {name: stack._spawn(name) for name in names}
@@ -136,13 +147,43 @@ class Stack:
         """The address of Prometheus' API and pages."""
         return f"http://{HOST}:{self.ports['prometheus']}"
 
+    @property
+    def alertmanager(self) -> str:
+        """The address of Alertmanager's API and pages."""
+        return f"http://{HOST}:{self.ports['alertmanager']}"
+
+    @property
+    def console(self) -> str:
+        """The address of the otel-agents server: its console and API."""
+        return f"http://{HOST}:{self.ports['console']}"
+
+    @property
+    def redis(self) -> str:
+        """The address of Redis, as OTEL_AGENTS_REDIS_URL takes it."""
+        return f"redis://{HOST}:{self.ports['redis']}/0"
+
+    @property
+    def token(self) -> str:
+        """The console's token, for everything."""
+        return self._secret("token")
+
+    @property
+    def ingest_token(self) -> str:
+        """The server's token for those who send to it."""
+        return self._secret("ingest_token")
+
+    @property
+    def viewer_token(self) -> str:
+        """The console's token for those who only look."""
+        return self._secret("viewer_token")
+
     def status(self) -> dict[str, str]:
-        """Return `up`, `starting` or `down` for each component: does it answer, does it run.
+        """Return `up`, `starting` or `down` for each part started: does it answer, does it run.
 
         Raises:
             StackError: when a program is not installed.
         """
-        return {name: self._status(name) for name in self.components}
+        return {name: self._status(name) for name in self.processes}
 
     def kill(self, name: str) -> None:
         """End one component by SIGKILL, as a crash would, and return when it is gone."""
@@ -205,19 +246,23 @@ class Stack:
             return "down" in statuses or statuses == {"up"}
 
         processes.wait_for(settled, seconds)
-        for name, offset in offsets.items():
-            if (status := self._status(name)) != "up":
-                what = "ended" if status == "down" else f"did not answer within {seconds:.0f} s"
-                message = (
-                    f"{name} {what}; the end of {self._log(name)}:\n{self._tail(name, offset)}"
-                )
-                raise StackError(message)
+        failed = {name: status for name in offsets if (status := self._status(name)) != "up"}
+        if failed:
+            # What ended is the reason, not what still starts.
+            name = min(failed, key=lambda name: failed[name] != "down")
+            what = "ended" if failed[name] == "down" else f"did not answer within {seconds:.0f} s"
+            tail = self._tail(name, offsets[name])
+            message = f"{name} {what}; the end of {self._log(name)}:\n{tail}"
+            raise StackError(message)
 
     def _status(self, name: str) -> str:
         process = self.processes.get(name)
         if process is None or not processes.is_alive(process):
             return "down"
         return "up" if all(map(_answers, self.components[name].ready)) else "starting"
+
+    def _secret(self, name: str) -> str:
+        return (self.state / "secrets" / name).read_text(encoding="ascii")
 
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
@@ -288,18 +333,21 @@ def _report(state: Path, _default_ports: bool) -> int:
         return 1
     statuses = stack.status()
     for name, status in statuses.items():
-        process = stack.processes.get(name)
-        print(f"{name:<11} {status:<9} {f'pid {process.pid}' if process else ''}".rstrip())
+        print(f"{name:<13} {status:<9} pid {stack.processes[name].pid}")
     if set(statuses.values()) != {"up"}:
         return 1
     for what, address in (
         ("OTLP/gRPC", stack.otlp_grpc),
         ("OTLP/HTTP", stack.otlp_http),
+        ("console", stack.console),
+        ("its token", stack.state / "secrets" / "token"),
         ("Jaeger", stack.jaeger_query),
         ("Prometheus", stack.prometheus),
+        ("Alertmanager", stack.alertmanager),
+        ("Redis", stack.redis),
         ("state, logs", stack.state),
     ):
-        print(f"{what:<11} {address}")
+        print(f"{what:<13} {address}")
     return 0
 
 
@@ -315,7 +363,11 @@ def _programs() -> dict[str, Path]:
 
 
 def _answers(url: str) -> bool:
+    address = urllib.parse.urlsplit(url)
     try:
+        if address.scheme == "tcp":
+            with socket.create_connection((address.hostname or HOST, address.port or 0), timeout=2):
+                return True
         with _open(url, timeout=2):
             return True
     except OSError:

@@ -1,4 +1,4 @@
-"""The real stack for tests: the collector, Jaeger and Prometheus on free ports.
+"""The real stack for tests: all that runs without containers, on free ports.
 
 A test module that asks for `stack` or `backends` carries
 
@@ -30,6 +30,9 @@ sys.path.insert(0, str(ROOT / "deploy" / "native"))
 import parts  # noqa: E402 - found through the line above
 from stack import Stack  # noqa: E402
 
+from tests.stack.faulty import shown  # noqa: E402, F401 - a fixture
+from tests.stack.hurry import hurried  # noqa: E402, F401 - a fixture
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -37,7 +40,7 @@ T = TypeVar("T")
 
 
 class Backends:
-    """Questions to the Jaeger and the Prometheus of a stack."""
+    """Questions to Jaeger, Prometheus and the server of a stack."""
 
     def __init__(self, stack: Stack) -> None:
         """Ask the backends of this stack."""
@@ -65,6 +68,49 @@ class Backends:
         answer = _get(f"{self.stack.prometheus}/api/v1/query?{query}")
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
+
+    def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """Return the exemplars of an expression's series of the last hour."""
+        now = time.time()
+        asked = {"query": expression, "start": str(now - 3600), "end": str(now)}
+        found: list[dict[str, Any]] = self.prometheus(
+            f"/api/v1/query_exemplars?{urllib.parse.urlencode(asked)}"
+        )
+        return found
+
+    def prometheus(self, path: str) -> Any:
+        """Return the data that Prometheus answers for a path of its API."""
+        return _get(f"{self.stack.prometheus}{path}")["data"]
+
+    def monitor(self, what: str, service: str) -> Any:
+        """Return what Jaeger's Monitor tab shows of a service: `calls`, `errors` or `latencies`."""
+        asked = {
+            "service": service, "quantile": "0.95", "spanKind": "internal", "step": "5000",
+            "endTs": str(int(time.time() * 1000)), "lookback": "600000", "ratePer": "60000",
+        }  # fmt: skip
+        if what != "latencies":
+            del asked["quantile"]
+        return _get(f"{self.stack.jaeger_query}/api/metrics/{what}?{urllib.parse.urlencode(asked)}")
+
+    def server(self, path: str) -> Any:
+        """Return the data that the otel-agents server answers for a path of its API."""
+        asked = urllib.request.Request(  # noqa: S310 - loopback only
+            f"{self.stack.console}{path}", headers={"Authorization": f"Bearer {self.stack.token}"}
+        )
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)["data"]
+
+    def served(self, path: str) -> list[dict[str, Any]]:
+        """Return every item of one of the server's lists, page after page."""
+        items: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            separator = "&" if "?" in path else "?"
+            page = self.server(f"{path}{separator}limit=500{cursor}")
+            items += page["items"]
+            if page["next_cursor"] is None:
+                return items
+            cursor = f"&cursor={urllib.parse.quote(page['next_cursor'])}"
 
     def collector_metric(self, name: str) -> float:
         """Return the sum of one of the collector's own metrics, read from the collector itself."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import components
+import layout
 import parts
 import processes
 import pytest
@@ -38,11 +40,14 @@ def listening(process: processes.Process) -> set[str]:
 
 def test_the_native_stack_listens_on_loopback_only(stack: Stack) -> None:
     """No part of the native stack can be reached from another machine."""
-    loopback = "0100007F"
+    # 127.0.0.1, and the same as gRPC writes it on a socket for both families.
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
 
     addresses = {name: listening(process) for name, process in stack.processes.items()}
 
-    assert addresses == {name: {loopback} for name in stack.processes}
+    assert len(addresses) == 6
+    assert {name for name, found in addresses.items() if found - loopback} == set()
+    assert all(addresses.values())
 
 
 def alive(stack: Stack) -> list[str]:
@@ -69,7 +74,7 @@ def test_a_signal_to_the_parent_ends_the_stack(tmp_path: Path, number: signal.Si
         assert parent.stdout.readline() == "up\n"
         started = Stack.attach(tmp_path)
         assert started
-        assert len(alive(started)) == 3
+        assert len(alive(started)) == 6
 
         parent.send_signal(number)
 
@@ -91,6 +96,61 @@ def test_a_part_that_ends_at_start_is_named_with_its_log(tmp_path: Path) -> None
     assert alive(started) == []
 
 
+def test_only_the_parts_asked_for_are_started(programs: dict[str, Path], tmp_path: Path) -> None:
+    """A stack of two parts has two processes, and is found again as such."""
+    with Stack.start(tmp_path, only={"collector", "jaeger"}) as stack:
+        again = Stack.attach(tmp_path)
+        assert again
+        assert again.status() == stack.status() == {"jaeger": "up", "collector": "up"}
+
+
+def test_secrets_are_made_once_and_for_their_owner_only(stack: Stack, tmp_path: Path) -> None:
+    """Each stack has tokens of its own, which nobody else may read and a new start keeps."""
+    folder = stack.state / "secrets"
+    tokens = {path.name: path.read_text() for path in folder.iterdir()}
+
+    layout.prepare(stack.state, stack.ports)
+    layout.prepare(tmp_path, stack.ports)
+
+    assert tokens == {
+        "token": stack.token,
+        "ingest_token": stack.ingest_token,
+        "viewer_token": stack.viewer_token,
+    }
+    assert {path.name: path.read_text() for path in folder.iterdir()} == tokens
+    assert len({*tokens.values(), (tmp_path / "secrets" / "token").read_text()}) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_no_secret_is_in_an_environment_or_on_a_command_line(stack: Stack) -> None:
+    """The parts get their tokens by file: none is where every user of the machine may look."""
+    secrets = [each.encode() for each in (stack.token, stack.ingest_token, stack.viewer_token)]
+    shown = {
+        name: Path(f"/proc/{process.pid}/environ").read_bytes()
+        + Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        for name, process in stack.processes.items()
+    }
+
+    assert [name for name, text in shown.items() if any(each in text for each in secrets)] == []
+    assert b"secrets/ingest_token" in shown["server"]
+
+
+def test_alertmanager_is_told_where_the_console_is(stack: Stack) -> None:
+    """The one address in Alertmanager's configuration is this stack's console."""
+    written = (stack.state / "alertmanager" / "alertmanager.yml").read_text()
+
+    assert f"- url: {stack.console}/api/alerts\n" in written
+    assert layout.COMPOSE_CONSOLE not in written
+
+
+def test_redis_answers(stack: Stack) -> None:
+    """Redis takes a command on the address that the stack tells."""
+    with socket.create_connection(("127.0.0.1", stack.ports["redis"]), timeout=10) as redis:
+        redis.sendall(b"PING\r\n")
+        assert redis.recv(100) == b"+PONG\r\n"
+
+
 def test_a_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:
     """A folder whose stack runs is not taken by another one."""
     with pytest.raises(StackError, match=r"runs in .* already"):
@@ -103,7 +163,7 @@ def test_a_taken_port_is_named(
     """The usual ports are not taken from whoever listens there: one sentence names the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        monkeypatch.setitem(components.PUBLIC_PORTS, "jaeger_query", port)
+        monkeypatch.setattr(components, "PUBLIC_PORTS", {"jaeger_query": port})
         with pytest.raises(StackError, match=rf"^Port {port} on 127.0.0.1 is taken: .*\.$"):
             Stack.start(tmp_path, default_ports=True)
 
@@ -147,7 +207,12 @@ def test_the_command_brings_a_stack_up_and_down(tmp_path: Path) -> None:
 
     assert codes == [1, 0, 0, 0, 0, 1]
     assert started
-    assert f"OTLP/HTTP   {started.otlp_http}\n" in up.stdout
+    for line in (
+        f"OTLP/HTTP     {started.otlp_http}\n",
+        f"console       {started.console}\n",
+        f"its token     {tmp_path}/secrets/token\n",
+    ):
+        assert line in up.stdout
     assert alive(started) == []
 
 
@@ -164,7 +229,14 @@ def test_the_installer_reports_what_is_there(programs: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("part", "sentence"),
-    [("collector", "Go is not on the PATH"), ("jaeger", "Go is not"), ("prometheus", "apt-get")],
+    [
+        ("collector", "Go is not on the PATH"),
+        ("jaeger", "Go is not"),
+        ("promtool3", "Go is not"),
+        ("prometheus", "apt-get"),
+        ("alertmanager", "Alertmanager is not on the PATH and apt-get"),
+        ("redis", "redis-server is not here"),
+    ],
 )
 def test_the_installer_says_what_it_lacks(tmp_path: Path, part: str, sentence: str) -> None:
     """Without Go, or without apt, the installer gives one sentence and exits 1."""

@@ -1,160 +1,30 @@
-"""The stack's files with the real programs: configuration, delivery, crashes."""
+"""The stack's files with the real programs: configuration and delivery."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
-import time
 import urllib.request
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
+import layout
 import parts
 import pytest
 import yaml
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
-from opentelemetry.proto.metrics.v1.metrics_pb2 import (
-    AggregationTemporality,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    NumberDataPoint,
-    ResourceMetrics,
-    ScopeMetrics,
-    Sum,
-)
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from tests.stack.otlp import logs, metrics, send, spans
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Backends
-    from stack import Stack
 
 pytestmark = pytest.mark.xdist_group("stack")
 
-COMPOSE = parts.DEPLOY.parent / "docker-compose.yml"
-SCOPE = InstrumentationScope(name="otel_agents", version="1")
-CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 TRANSPORTS = ("http", "grpc")
-
-Request = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
-
-
-def send(stack: Stack, transport: str, request: Request) -> None:
-    """Send a request to the collector and return once it is acknowledged."""
-    path, stub = {
-        ExportTraceServiceRequest: ("traces", TraceServiceStub),
-        ExportMetricsServiceRequest: ("metrics", MetricsServiceStub),
-        ExportLogsServiceRequest: ("logs", LogsServiceStub),
-    }[type(request)]
-    if transport == "grpc":
-        with grpc.insecure_channel(stack.otlp_grpc.removeprefix("http://")) as channel:
-            stub(channel).Export(request, timeout=10)
-        return
-    post = urllib.request.Request(  # noqa: S310 - an address of our own on loopback
-        f"{stack.otlp_http}/v1/{path}",
-        request.SerializeToString(),
-        {"Content-Type": "application/x-protobuf"},
-    )
-    with urllib.request.urlopen(post, timeout=10) as answer:  # noqa: S310
-        assert answer.status == 200
-
-
-def attributes(**values: str) -> list[KeyValue]:
-    """Return string attributes, two underscores in a name standing for a dot."""
-    return [
-        KeyValue(key=name.replace("__", "."), value=AnyValue(string_value=value))
-        for name, value in values.items()
-    ]
-
-
-def resource(service: str) -> Resource:
-    """Return the resource of a program."""
-    return Resource(
-        attributes=attributes(
-            service__namespace="shop", service__name=service, service__instance__id="one"
-        )
-    )
-
-
-def spans(
-    service: str, run: str, *, count: int = 1, error: bool = False
-) -> ExportTraceServiceRequest:
-    """Return a request with one trace of a run."""
-    now = time.time_ns()
-    trace_id = os.urandom(16)
-    code = Status.STATUS_CODE_ERROR if error else Status.STATUS_CODE_UNSET
-    made = [
-        Span(
-            trace_id=trace_id,
-            span_id=os.urandom(8),
-            name="invoke_agent planner",
-            kind=Span.SPAN_KIND_INTERNAL,
-            start_time_unix_nano=now,
-            end_time_unix_nano=now + 1_000_000,
-            attributes=attributes(otelagents__run__id=run),
-            status=Status(code=code),
-        )
-        for _ in range(count)
-    ]
-    scoped = ScopeSpans(scope=SCOPE, spans=made)
-    return ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=resource(service), scope_spans=[scoped])]
-    )
-
-
-def metrics(service: str) -> ExportMetricsServiceRequest:
-    """Return a request with four of our metrics, one of each kind."""
-    now = time.time_ns()
-
-    def total(name: str, unit: str, value: float, *, monotonic: bool) -> Metric:
-        point = NumberDataPoint(
-            start_time_unix_nano=now - 1, time_unix_nano=now, as_double=value,
-            attributes=attributes(workflow="order", collector__instance__id="per-restart"),
-        )  # fmt: skip
-        data = Sum(data_points=[point], aggregation_temporality=CUMULATIVE, is_monotonic=monotonic)
-        return Metric(name=name, unit=unit, sum=data)
-
-    duration = HistogramDataPoint(
-        start_time_unix_nano=now - 1, time_unix_nano=now, count=1, sum=1.5,
-        bucket_counts=[0, 1, 0], explicit_bounds=[1, 5], attributes=attributes(workflow="order"),
-    )  # fmt: skip
-    made = [
-        total("otelagents.tokens", "{token}", 7, monotonic=True),
-        total("otelagents.cost", "{USD}", 0.25, monotonic=True),
-        total("otelagents.run.active", "{run}", 1, monotonic=False),
-        Metric(
-            name="otelagents.run.duration",
-            unit="s",
-            histogram=Histogram(data_points=[duration], aggregation_temporality=CUMULATIVE),
-        ),
-    ]
-    scoped = ScopeMetrics(scope=SCOPE, metrics=made)
-    return ExportMetricsServiceRequest(
-        resource_metrics=[ResourceMetrics(resource=resource(service), scope_metrics=[scoped])]
-    )
-
-
-def logs(service: str) -> ExportLogsServiceRequest:
-    """Return a request with one log record."""
-    record = LogRecord(time_unix_nano=time.time_ns(), event_name="otelagents.run.start")
-    scoped = ScopeLogs(scope=SCOPE, log_records=[record])
-    return ExportLogsServiceRequest(
-        resource_logs=[ResourceLogs(resource=resource(service), scope_logs=[scoped])]
-    )
 
 
 def spans_of(backends: Backends, service: str, **tags: str) -> list[dict[str, Any]]:
@@ -171,16 +41,76 @@ def run(*argv: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 # --- files
 
+COLLECTOR = parts.DEPLOY / "collector"
+NO_PIPELINES = "yaml:service::pipelines: null"
+VARIANTS = {
+    "one": ["config.yaml"],
+    "gateway": ["config.yaml", "gateway.yaml"],
+    "tail sampling": ["config.yaml", "tail-sampling.yaml"],
+    "sampling gateway": ["config.yaml", "gateway.yaml", "tail-sampling.yaml"],
+    "node": ["config.yaml", NO_PIPELINES, "node.yaml"],
+}
 
-def test_collector_accepts_its_configuration(programs: dict[str, Path], tmp_path: Path) -> None:
-    """The collector finds no fault in its configuration."""
-    config = parts.DEPLOY / "collector" / "config.yaml"
 
-    done = run(
-        programs["otelcol"], "validate", "--config", config, COLLECTOR_QUEUE_DIR=str(tmp_path)
-    )
+def configs(variant: str) -> list[str]:
+    """Return the options that name a variant's files."""
+    files = VARIANTS[variant]
+    return [f"--config={each if each == NO_PIPELINES else COLLECTOR / each}" for each in files]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> dict[str, str]:
+    """What the collector's configuration needs from outside."""
+    (tmp_path / "ingest_token").write_text("t-1")
+    return {
+        "COLLECTOR_QUEUE_DIR": str(tmp_path),
+        "COLLECTOR_INGEST_TOKEN_FILE": str(tmp_path / "ingest_token"),
+        "COLLECTOR_GATEWAYS": '{static: {hostnames: ["127.0.0.1:1", "127.0.0.1:2"]}}',
+        "COLLECTOR_NAME": "gateway-0",
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_collector_accepts_each_variant(
+    programs: dict[str, Path], beside: dict[str, str], variant: str
+) -> None:
+    """The collector finds no fault in its configuration, alone and with what is merged over it."""
+    done = run(programs["otelcol"], "validate", *configs(variant), **beside)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_queues_on_disk_and_never_gives_up(
+    programs: dict[str, Path], beside: dict[str, str], variant: str
+) -> None:
+    """What leaves the collector waits on disk first, and nothing batches in memory before that."""
+    printed = run(programs["otelcol"], "print-config", *configs(variant), **beside)
+    config = yaml.safe_load(printed.stdout)
+    pipelines = config["service"]["pipelines"]
+    used = {name for pipeline in pipelines.values() for name in pipeline["exporters"]}
+    leaving = used - {"span_metrics", "prometheus_remote_write"}
+
+    assert len(leaving) >= 3
+    for name in leaving:
+        exporter = config["exporters"][name]
+        assert exporter["sending_queue"]["storage"] == "file_storage/queues"
+        assert exporter["sending_queue"]["batch"]
+        assert exporter["retry_on_failure"]["max_elapsed_time"] in {0, "0s"}
+    processors = [pipeline["processors"] for pipeline in pipelines.values()]
+    assert {names[0] for names in processors} == {"memory_limiter"}
+    assert not any(name.startswith("batch") for names in processors for name in names)
+
+
+def test_every_pipeline_from_outside_hides_secrets(
+    programs: dict[str, Path], beside: dict[str, str]
+) -> None:
+    """No variant has a way from a program to an exporter that passes by the redaction."""
+    for variant in VARIANTS:
+        printed = run(programs["otelcol"], "print-config", *configs(variant), **beside)
+        for name, pipeline in yaml.safe_load(printed.stdout)["service"]["pipelines"].items():
+            hides = any(each.startswith("redaction") for each in pipeline["processors"])
+            assert hides == ("otlp" in pipeline["receivers"]), (variant, name)
 
 
 def test_jaeger_accepts_its_configuration(programs: dict[str, Path]) -> None:
@@ -193,23 +123,84 @@ def test_jaeger_accepts_its_configuration(programs: dict[str, Path]) -> None:
     assert done.returncode == 0
 
 
-def test_prometheus_accepts_its_configuration(programs: dict[str, Path]) -> None:
-    """Promtool finds no fault in Prometheus' configuration and in the targets of Compose."""
-    config = parts.DEPLOY / "prometheus" / "prometheus.yml"
+@pytest.fixture(params=["promtool", "promtool3"])
+def promtool(request: pytest.FixtureRequest, programs: dict[str, Path]) -> Path:
+    """Give promtool of Debian's Prometheus and of Prometheus 3."""
+    if request.param in programs:
+        return programs[request.param]
+    found = parts.parts()["promtool3"].programs["promtool3"]
+    if found is None:
+        reason = "promtool3 missing: run deploy/native/install promtool3"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found
 
-    done = run(programs["promtool"], "check", "config", config)
 
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("rules", [True, False])
+def test_prometheus_accepts_its_configuration(
+    promtool: Path, tmp_path: Path, *, rules: bool
+) -> None:
+    """Both generations of promtool find no fault in what Compose mounts, with rules and without."""
+    folder = tmp_path / "prometheus"
+    shutil.copytree(parts.DEPLOY / "prometheus", folder)
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "viewer_token").write_text("t-1")
+    if rules:
+        shutil.copytree(layout.RULES, folder / "rules")
+
+    done = run(promtool, "check", "config", folder / "prometheus.yml")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("rules found" in done.stdout) == rules
 
 
-def test_no_batch_processor_stands_before_a_queue() -> None:
-    """The memory limiter comes first and nothing batches in memory what was acknowledged."""
-    config = yaml.safe_load((parts.DEPLOY / "collector" / "config.yaml").read_text())
+def alertmanager_config(folder: Path) -> Path:
+    """Copy Alertmanager's configuration to a folder with its secret, as Compose mounts them."""
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "ingest_token").write_text("t-1")
+    return Path(shutil.copy(parts.DEPLOY / "alertmanager" / "alertmanager.yml", folder))
 
-    pipelines = config["service"]["pipelines"].values()
 
-    assert {pipeline["processors"][0] for pipeline in pipelines} == {"memory_limiter"}
-    assert not any(name.startswith("batch") for name in config["processors"])
+def test_alertmanager_accepts_its_configuration(programs: dict[str, Path], tmp_path: Path) -> None:
+    """Amtool finds no fault in it, and sends an alert of each severity to the console."""
+    config = alertmanager_config(tmp_path)
+
+    checked = run(programs["amtool"], "check-config", config)
+    routed = [
+        run(
+            programs["amtool"], "config", "routes", "test", f"--config.file={config}",
+            "alertname=OtelAgentsRunStuck", f"severity={severity}",
+        ).stdout.strip()
+        for severity in ("critical", "warning", "info")
+    ]  # fmt: skip
+
+    assert checked.returncode == 0, checked.stderr
+    assert routed == ["console"] * 3
+
+
+def test_alertmanager_names_the_alerts_that_there_are() -> None:
+    """Every alert that an inhibition rule names is one of ours, so that none is a dead letter."""
+    config = yaml.safe_load((parts.DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    rules = yaml.safe_load((layout.RULES / "alerts.yml").read_text())
+    names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    matchers = [
+        matcher
+        for rule in config["inhibit_rules"]
+        for matcher in rule["source_matchers"] + rule["target_matchers"]
+        if matcher.startswith("alertname")
+    ]
+
+    assert len(matchers) == 2 * len(config["inhibit_rules"])
+    for matcher in matchers:
+        operator, pattern = re.fullmatch(r'alertname(=~?)"(.*)"', matcher).groups()
+        listed = pattern.split("|") if "(" not in pattern else expanded(pattern)
+        assert operator == ("=~" if len(listed) > 1 else "=")
+        assert set(listed) <= names
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the names that `Prefix(A|B)` stands for."""
+    prefix, _, choices = pattern.rstrip(")").partition("(")
+    return [prefix + choice for choice in choices.split("|")]
 
 
 def test_lock_files_hold_what_the_manifest_names() -> None:
@@ -220,41 +211,6 @@ def test_lock_files_hold_what_the_manifest_names() -> None:
 
     assert named
     assert [line for line in named if f"\t{line}\n" not in go_mod] == []
-
-
-def test_compose_runs_the_versions_and_files_of_the_native_stack() -> None:
-    """Compose's images have the native versions, and its mounted files are the repository's."""
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
-    dockerfile = (parts.DEPLOY / "collector" / "Dockerfile").read_text()
-    mounts = [v.split(":") for s in services.values() for v in s["volumes"] if v[0] == "."]
-
-    assert f"collector-contrib:{parts.collector_version()}\n" in dockerfile
-    assert services["collector"]["image"].endswith(f":{parts.collector_version()}")
-    assert services["jaeger"]["image"].endswith(f":{parts.JAEGER_VERSION}")
-    assert {mode for *_, mode in mounts} == {"ro"}
-    assert [source for source, *_ in mounts if not (COMPOSE.parent / source).exists()] == []
-    assert {(parts.DEPLOY.parent / source).name for source, *_ in mounts} == {
-        "config.yaml", "prometheus.yml", "targets",
-    }  # fmt: skip
-
-
-def test_compose_is_closed_and_hardened() -> None:
-    """Compose publishes on loopback only, OTLP at the collector only, and hardens each service."""
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
-    published = {name: service["ports"] for name, service in services.items()}
-
-    assert published == {
-        "collector": ["127.0.0.1:4317:4317", "127.0.0.1:4318:4318"],
-        "jaeger": ["127.0.0.1:16686:16686"],
-        "prometheus": ["127.0.0.1:9090:9090"],
-    }
-    for service in services.values():
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert int(service["user"].split(":")[0]) > 0
-        assert {"cpus", "memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
-        assert service["healthcheck"]["test"][0] == "CMD"
 
 
 # --- delivery
@@ -283,7 +239,9 @@ def test_metrics_have_the_expected_names_and_labels(backends: Backends, transpor
 
     send(backends.stack, transport, metrics(f"metrics-{transport}"))
 
-    found = backends.eventually(lambda: backends.query(f'{{job="{job}",__name__!="target_info"}}'))
+    found = backends.eventually(
+        lambda: backends.query(f'{{job="{job}",__name__=~"otelagents_.+"}}')
+    )
     assert {(s["metric"]["__name__"], s["metric"].get("le"), s["value"][1]) for s in found} == {
         ("otelagents_tokens_total", None, "7"),
         ("otelagents_cost_total", None, "0.25"),
@@ -300,66 +258,148 @@ def test_metrics_have_the_expected_names_and_labels(backends: Backends, transpor
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_log_record_is_accepted(backends: Backends, transport: str) -> None:
-    """A log record sent to the collector goes through its pipeline."""
-    name = "otelcol_exporter_sent_log_records_total"
-    before = backends.collector_metric(name)
+def test_the_server_gets_all_three_signals(backends: Backends, transport: str) -> None:
+    """Spans, metrics and logs sent to the collector are on the otel-agents server."""
+    service = f"served-{transport}"
 
-    send(backends.stack, transport, logs("logs"))
+    for request in (spans(service, "run-served", count=3), metrics(service), logs(service)):
+        send(backends.stack, transport, request)
 
-    assert backends.eventually(lambda: backends.collector_metric(name) == before + 1)
+    def found() -> bool:
+        traces = backends.served(f"/api/traces?service={service}")
+        series = [one for one in backends.served("/api/metrics") if one["service"] == service]
+        told = [log for log in backends.served("/api/logs") if log["service"] == service]
+        return [trace["spans"] for trace in traces] == [3] and len(series) == 4 and len(told) == 1
+
+    assert backends.eventually(found)
 
 
 def test_prometheus_watches_the_stack(backends: Backends) -> None:
-    """Prometheus scrapes each part of the stack, itself included."""
+    """Prometheus scrapes each part of the stack, itself and the server's page for viewers."""
+    jobs = {"alertmanager", "collector", "jaeger", "otel-agents", "prometheus"}
 
     def watched() -> bool:
-        return {s["metric"]["job"] for s in backends.query("up == 1")} >= set(parts.stack_parts())
+        return {s["metric"]["job"] for s in backends.query("up == 1")} >= jobs
 
     # A target's first scrape comes within one interval of 15 s, and is seen a little later.
     assert backends.eventually(watched, seconds=60)
 
 
-# --- crashes
+def test_the_server_is_scraped_for_itself_only(backends: Backends) -> None:
+    """What programs sent, which the server tells again, is not taken from it a second time."""
+    assert backends.eventually(lambda: backends.query('up{job="otel-agents"}'), seconds=60)
+    query = 'count by (__name__) ({job="otel-agents",__name__=~"otelagents_.+"})'
+
+    found = backends.eventually(lambda: backends.query(query))
+
+    own = ("otelagents_server_", "otelagents_telemetry_dropped_total")
+    assert [s for s in found if not s["metric"]["__name__"].startswith(own)] == []
+    assert found
 
 
-def test_spans_wait_for_a_killed_jaeger(fresh: Backends) -> None:
-    """Spans acknowledged while Jaeger is dead are all in Jaeger when it is back."""
-    fresh.stack.kill("jaeger")
-    for number in range(10):
-        send(fresh.stack, "http", spans("waiting", f"run-{number}", count=50))
+def test_prometheus_tells_alertmanager_and_has_the_rules(backends: Backends) -> None:
+    """Prometheus has found its Alertmanager, and loaded every group of the generated rules."""
+    written = [
+        group["name"]
+        for path in layout.RULES.glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+    ]
 
-    fresh.stack.resume("jaeger")
+    def known() -> list[str]:
+        found = backends.prometheus("/api/v1/alertmanagers")["activeAlertmanagers"]
+        return [each["url"] for each in found]
 
-    assert fresh.eventually(lambda: len(spans_of(fresh, "waiting")) == 500)
-
-
-def test_nothing_acknowledged_is_lost_with_the_collector(fresh: Backends) -> None:
-    """Spans and metrics that waited in a killed collector arrive when everything is back."""
-    for name in ("jaeger", "prometheus"):
-        fresh.stack.kill(name)
-    send(fresh.stack, "grpc", spans("crashed", "run-1", count=50))
-    send(fresh.stack, "grpc", metrics("crashed"))
-
-    fresh.stack.kill("collector")
-    for name in ("jaeger", "prometheus", "collector"):
-        fresh.stack.resume(name)
-
-    assert fresh.eventually(lambda: len(spans_of(fresh, "crashed")) == 50)
-    tokens = 'otelagents_tokens_total{job="shop/crashed"}'
-    assert fresh.eventually(lambda: fresh.query(tokens))[0]["value"][1] == "7"
+    assert backends.eventually(known) == [f"{backends.stack.alertmanager}/api/v2/alerts"]
+    loaded = [group["name"] for group in backends.prometheus("/api/v1/rules")["groups"]]
+    assert sorted(loaded) == sorted(written)
 
 
-def test_backends_keep_what_they_have_when_killed(fresh: Backends) -> None:
-    """What Jaeger and Prometheus once showed they still show after a crash of their own."""
-    tokens = 'otelagents_tokens_total{job="shop/kept"}'
-    send(fresh.stack, "http", spans("kept", "run-1"))
-    send(fresh.stack, "http", metrics("kept"))
-    assert fresh.eventually(lambda: fresh.traces("kept") and fresh.query(tokens))
+# --- span metrics
 
-    for name in ("jaeger", "prometheus"):
-        fresh.stack.kill(name)
-        fresh.stack.resume(name)
 
-    assert len(spans_of(fresh, "kept", otelagents__run__id="run-1")) == 1
-    assert fresh.query(tokens)[0]["value"][1] == "7"
+def test_the_monitor_tab_has_data(backends: Backends) -> None:
+    """Jaeger answers with rate, errors and latency of a service, made of its spans."""
+    service = "monitored"
+    query = f'traces_span_metrics_calls_total{{service_name="{service}"}}'
+
+    def monitored(what: str) -> float | None:
+        send(backends.stack, "http", spans(service, "run-1", count=5, error=True))
+        answer = backends.monitor(what, service)
+        values = [
+            point["gaugeValue"]["doubleValue"]
+            for metric in answer["metrics"]
+            for point in metric["metricPoints"]
+        ]
+        return next((value for value in values if value > 0), None)
+
+    found = {
+        what: backends.eventually(lambda what=what: monitored(what), seconds=90)
+        for what in ("calls", "errors", "latencies")
+    }
+
+    assert backends.query(query)
+    assert found["errors"] == 1.0
+    assert all(found.values())
+
+
+def test_span_metrics_name_no_process_and_lead_to_a_trace(backends: Backends) -> None:
+    """Span metrics have few labels, none of a process, and exemplars with a trace's id."""
+    service = "measured"
+    name = "traces_span_metrics_calls_total"
+    query = f'{name}{{service_name="{service}"}}'
+    send(backends.stack, "http", spans(service, "run-1", instance="one"))
+    send(backends.stack, "http", spans(service, "run-2", instance="two"))
+
+    # The collector tells of a new series with a 0 first, so that the first growth shows.
+    found = backends.eventually(lambda: backends.query(f"{query} == 2"), seconds=60)
+
+    assert len(backends.query(query)) == 1
+    assert found[0]["metric"] == {
+        "__name__": name,
+        "job": "span-metrics",
+        "instance": "collector",
+        "otel_scope_name": "spanmetricsconnector",
+        "service_name": service,
+        "span_name": "invoke_agent planner",
+        "span_kind": "SPAN_KIND_INTERNAL",
+        "status_code": "STATUS_CODE_UNSET",
+    }
+    buckets = f'traces_span_metrics_duration_milliseconds_bucket{{service_name="{service}"}}'
+    exemplars = backends.eventually(lambda: backends.exemplars(buckets))
+    shown = {e["labels"]["trace_id"] for series in exemplars for e in series["exemplars"]}
+    assert shown <= {trace["traceID"] for trace in backends.traces(service)}
+    assert shown
+
+
+# --- alerts
+
+
+def test_a_cause_holds_back_what_follows_from_it(backends: Backends) -> None:
+    """A dead worker silences its own queue's backlog in Alertmanager, and not another queue's."""
+    alerts = [
+        {"alertname": "OtelAgentsWorkerMissingHeartbeat", "queue": "held"},
+        {"alertname": "OtelAgentsQueueBacklogAge", "queue": "held"},
+        {"alertname": "OtelAgentsQueueBacklogAge", "queue": "told"},
+        {"alertname": "OtelAgentsTargetDown", "job": "jaeger"},
+        {"alertname": "OtelAgentsCollectorExportFailing", "exporter": "otlp_http/jaeger"},
+        {"alertname": "OtelAgentsCollectorExportFailing", "exporter": "otlp_http/server"},
+    ]
+    for alert in alerts:
+        alert["test"] = "inhibition"
+    body = json.dumps([{"labels": alert} for alert in alerts]).encode()
+    address = f"{backends.stack.alertmanager}/api/v2/alerts"
+    post = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(post, timeout=10) as answer:  # noqa: S310 - loopback only
+        assert answer.status == 200
+
+    def held() -> list[bool]:
+        asked = f"{address}?filter=test=inhibition"
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - loopback only
+            found = json.load(answer)
+        by_labels = {json.dumps(a["labels"], sort_keys=True): a["status"] for a in found}
+        states = [by_labels.get(json.dumps(alert, sort_keys=True)) for alert in alerts]
+        return [bool(state and state["inhibitedBy"]) for state in states]
+
+    wanted = [False, True, False, False, True, False]
+    backends.eventually(lambda: held() == wanted)
+    assert held() == wanted
