@@ -32,7 +32,7 @@ from otel_agents.signals import (
 from otel_agents.sinks import jsonl, make_sink
 from otel_agents.sinks.console import ConsoleSink, line_of
 from otel_agents.usage import Usage
-from otel_agents.vocabulary import RUNS_STARTED, Metric, _metric
+from otel_agents.vocabulary import RUNS_STARTED, Metric, metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,7 +262,7 @@ def test_ten_thousand_names_do_not_make_ten_thousand_series(
 def test_a_metric_refuses_an_id_for_a_label(label: str) -> None:
     """It fails when the vocabulary is imported, not in production."""
     with pytest.raises(ValueError, match="is no label"):
-        _metric("x", "counter", "1", label, "X.")
+        metric("x", "counter", "1", label, "X.")
 
 
 def test_a_forked_child_starts_its_sums_from_nothing() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards import foreign
-from dashboards.alerts_stack import _HTTP_REQUESTS
 from otel_agents import server_vocabulary as server
 from otel_agents.vocabulary import INSTRUMENTATION_MISSING, TELEMETRY_DROPPED
 from tests.dashboards.rule_tests import Case, Input, once, steady, told
@@ -195,20 +194,20 @@ STACK: Final = (
     ),
     Case(
         "PrometheusRemoteWriteRejecting",
-        [once(_HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="400", **_PROMETHEUS)],
+        [once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="400", **_PROMETHEUS)],
         "40m", "", {"instance": "p:9090", "code": "400"},
         "Remote writes that Prometheus answered with 400 within 15m: 2. Samples were too old, or "
         "not well formed.",
         "telemetry",
         {
             "long ago": [
-                steady(_HTTP_REQUESTS, 2, handler="/api/v1/write", code="400", **_PROMETHEUS)
+                steady(foreign.HTTP_REQUESTS, 2, handler="/api/v1/write", code="400", **_PROMETHEUS)
             ],
             "taken": [
-                once(_HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="204", **_PROMETHEUS)
+                once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="204", **_PROMETHEUS)
             ],
             "a query that is wrong": [
-                once(_HTTP_REQUESTS, 2, 35, handler="/api/v1/query", code="400", **_PROMETHEUS)
+                once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/query", code="400", **_PROMETHEUS)
             ],
         },
     ),

@@ -14,7 +14,6 @@ import yaml
 
 from dashboards import alerts, foreign, rules
 from dashboards.alerting import PREFIX
-from dashboards.alerts_stack import _HTTP_REQUESTS
 from dashboards.promql import series
 from dashboards.thresholds import THRESHOLDS
 from otel_agents import server_vocabulary, vocabulary
@@ -57,7 +56,7 @@ def _commands(text: str) -> list[list[str]]:
 
 
 def _known_metrics() -> set[str]:
-    own = [*vocabulary.METRICS.values(), *server_vocabulary.METRICS.values(), _HTTP_REQUESTS]
+    own = [*vocabulary.METRICS.values(), *server_vocabulary.METRICS.values(), foreign.HTTP_REQUESTS]
     for value in vars(foreign).values():
         own += value.values() if isinstance(value, dict) else [value]
     names = {rule["record"] for group in rules.document()["groups"] for rule in group["rules"]}
