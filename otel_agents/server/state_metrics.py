@@ -162,28 +162,36 @@ class _Breakers:
     """In which state each process said that a breaker is.
 
     The store knows what was said of a breaker last, by whichever process. A process that has not
-    been heard of for an hour counts no more; what it said last still may be in the store.
+    been heard of for an hour counts no more; what it said last still may be in the store. A worker
+    that stops takes along what it said, as in the store.
     """
 
     def __init__(self) -> None:
-        self._said: OrderedDict[tuple[str, str, int], tuple[int, int]] = OrderedDict()
+        self._said: OrderedDict[tuple[str, str, int], tuple[int, int, str]] = OrderedDict()
         self._heard: dict[tuple[str, int], int] = {}
 
     def hear(self, signal: Signal) -> None:
         process = signal.host, signal.pid
         if process in self._heard:
             self._heard[process] = max(signal.time, self._heard[process])
+        if signal.kind == "worker" and signal.edge == "end":
+            self._let_go(signal)
         state = signal.attributes.get(BREAKER_STATE.key)
         if signal.kind != "breaker" or not signal.name or state not in BREAKER_STATES:
             return
         key = signal.name, *process
-        said = signal.time, BREAKER_STATES.index(state)
+        said = signal.time, BREAKER_STATES.index(state), signal.ids.worker_id or ""
         if said >= self._said.get(key, said):
             self._said[key] = said
             self._said.move_to_end(key)
         self._heard.setdefault(process, signal.time)
         if len(self._said) > _PROCESSES:
             self._said.popitem(last=False)
+
+    def _let_go(self, stopped: Signal) -> None:
+        mine = stopped.ids.worker_id
+        for key in [key for key, (_, _, owner) in self._said.items() if owner and owner == mine]:
+            del self._said[key]
 
     def worst(self, found: Standing, now: int) -> dict[Labels, float]:
         for key in [key for key in self._said if self._heard.get(key[1:], 0) < now - HOUR]:
@@ -194,7 +202,7 @@ class _Breakers:
         for row in found.breakers:
             if row["state"] in BREAKER_STATES:
                 _most(worst, (_cut(row["name"]),), BREAKER_STATES.index(row["state"]))
-        for (name, _, _), (_, state) in self._said.items():
+        for (name, _, _), (_, state, _) in self._said.items():
             _most(worst, (_cut(name),), state)
         return worst
 

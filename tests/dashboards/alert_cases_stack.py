@@ -9,6 +9,7 @@ from otel_agents import server_vocabulary as server
 from otel_agents.vocabulary import INSTRUMENTATION_MISSING, TELEMETRY_DROPPED
 from tests.dashboards.rule_tests import Case, Input, once, steady, told
 
+_ANSWERED: Final = foreign.HTTP_REQUESTS
 _QUEUE: Final = {"instance": "c:8888", "exporter": "otlp_http/jaeger", "data_type": "traces"}
 _SENDS: Final = {"instance": "c:8888", "exporter": "otlp_http/jaeger"}
 _COLLECTOR: Final = {"job": "collector", "instance": "c:8888"}
@@ -194,20 +195,20 @@ STACK: Final = (
     ),
     Case(
         "PrometheusRemoteWriteRejecting",
-        [once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="400", **_PROMETHEUS)],
+        [once(_ANSWERED, 2, 35, handler="/api/v1/write", code="400", **_PROMETHEUS)],
         "40m", "", {"instance": "p:9090", "code": "400"},
         "Remote writes that Prometheus answered with 400 within 15m: 2. Samples were too old, or "
         "not well formed.",
         "telemetry",
         {
             "long ago": [
-                steady(foreign.HTTP_REQUESTS, 2, handler="/api/v1/write", code="400", **_PROMETHEUS)
+                steady(_ANSWERED, 2, handler="/api/v1/write", code="400", **_PROMETHEUS)
             ],
             "taken": [
-                once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/write", code="204", **_PROMETHEUS)
+                once(_ANSWERED, 2, 35, handler="/api/v1/write", code="204", **_PROMETHEUS)
             ],
             "a query that is wrong": [
-                once(foreign.HTTP_REQUESTS, 2, 35, handler="/api/v1/query", code="400", **_PROMETHEUS)
+                once(_ANSWERED, 2, 35, handler="/api/v1/query", code="400", **_PROMETHEUS)
             ],
         },
     ),

@@ -56,7 +56,7 @@ def _commands(text: str) -> list[list[str]]:
 
 
 def _known_metrics() -> set[str]:
-    own = [*vocabulary.METRICS.values(), *server_vocabulary.METRICS.values(), foreign.HTTP_REQUESTS]
+    own = [*vocabulary.METRICS.values(), *server_vocabulary.METRICS.values()]
     for value in vars(foreign).values():
         own += value.values() if isinstance(value, dict) else [value]
     names = {rule["record"] for group in rules.document()["groups"] for rule in group["rules"]}

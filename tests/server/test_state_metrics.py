@@ -296,6 +296,18 @@ def test_a_breaker_of_a_process_that_is_gone_counts_no_more(server: Running) -> 
     assert gauge(server, words.SERVER_BREAKER, "breaker") == {"gone": 0, "open": 2}
 
 
+def test_a_worker_that_stops_takes_its_open_breaker_along(server: Running) -> None:
+    """Nobody is refused by it any more; that of a worker that goes on stays open."""
+    server.client.get("/metrics")
+    told = [breaker("mine", "open", 20, pid=1), breaker("its", "open", 20, pid=2)]
+    for signal, name in zip(told, ("w-1", "w-2"), strict=True):
+        signal.ids.worker_id = name
+    store(server, worker("w-1", 30), worker("w-2", 30), *told)
+    assert gauge(server, words.SERVER_BREAKER, "breaker") == {"mine": 2, "its": 2}
+    store(server, worker("w-1", 1, "STOPPED"))
+    assert gauge(server, words.SERVER_BREAKER, "breaker") == {"mine": 0, "its": 2}
+
+
 # ---------------------------------------------------------------------- the store, and the page
 
 
