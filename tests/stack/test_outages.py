@@ -77,7 +77,7 @@ class Load(Thread):
 
 
 def test_no_span_is_lost_with_jaeger_away_and_the_collector_killed_twice(fresh: Backends) -> None:
-    """Under load Jaeger is away for 20 s and the collector killed twice: every span arrives.
+    """Under load Jaeger is away for a minute and the collector killed twice: every span arrives.
 
     In Jaeger each of them is found, and on the server, which was up, each once.
     """
@@ -85,13 +85,13 @@ def test_no_span_is_lost_with_jaeger_away_and_the_collector_killed_twice(fresh: 
     load.start()
     load.reached(20)
     fresh.stack.kill("jaeger")
-    for requests in (80, 150):
+    for requests in (220, 420):
         load.reached(requests)
         fresh.stack.kill("collector")
         fresh.stack.resume("collector")
-    load.reached(220)
+    load.reached(620)
     fresh.stack.resume("jaeger")
-    load.reached(240)
+    load.reached(640)
     sent = load.end()
 
     def in_jaeger() -> set[str]:
@@ -100,7 +100,7 @@ def test_no_span_is_lost_with_jaeger_away_and_the_collector_killed_twice(fresh: 
     def on_server() -> int:
         return sum(trace["spans"] for trace in fresh.served("/api/traces?service=loaded"))
 
-    assert len(sent) >= 240 * PER_REQUEST
+    assert len(sent) >= 640 * PER_REQUEST
     fresh.eventually(lambda: in_jaeger() >= sent, seconds=90)
     assert sent - in_jaeger() == set()
     fresh.eventually(lambda: on_server() == len(sent), seconds=60)
