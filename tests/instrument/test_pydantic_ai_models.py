@@ -293,7 +293,7 @@ def test_falling_back_is_another_attempt_at_the_same_question(captured: Captured
     assert verdicts(captured, "calls") == {"success": 1}
     assert verdicts(captured, "attempts") == {"error": 1, "success": 1}
     assert captured.metric("otelagents.model.attempts", model="first", result="error") == 1
-    assert captured.metric("otelagents.model.errors", model="first", reason="ERROR") == 1
+    assert captured.metric("otelagents.model.errors", model="first", reason="SERVER_ERROR") == 1
     assert captured.metric("otelagents.model.errors") == 1
     assert usage_sum(captured) == {"input_tokens": 100, "output_tokens": 10}
     assert captured.span("invoke_agent careful").status.status_code.name == "UNSET"
