@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups first: one worker runs all of one, and should not begin it last."""
+    """Put the tests that share one stack first: one worker runs them all, and ends last."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .served import Served
 
 # Two cores are busy here; beside a test that measures, or one that starts a stack, both suffer.
-pytestmark = pytest.mark.xdist_group("chaos")
+pytestmark = pytest.mark.xdist_group("stack")
 
 KILLS = 100
 _WHILE_STARTING = 0.15

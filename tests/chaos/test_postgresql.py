@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("chaos")
+pytestmark = pytest.mark.xdist_group("stack")
 
 KILLS = 15
 DATABASE_KILLS = 5

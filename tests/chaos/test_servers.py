@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("chaos")
+pytestmark = pytest.mark.xdist_group("stack")
 
 _STOPPED_SECONDS = 3.0
 
