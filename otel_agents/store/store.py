@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_agents.state.report import RunReport
+    from otel_agents.store.alerts import Alert
     from otel_agents.store.batch import Batch
+    from otel_agents.store.standing import Standing
     from otel_agents.store.writer import Done
 
     Page = dict[str, Any]
@@ -432,7 +434,7 @@ class Store:
         """Return whether the runtime is healthy, and what is not."""
         return admin.verify(self._here)
 
-    def standing(self, now: int) -> standing.Standing:
+    def standing(self, now: int) -> Standing:
         """Return how things stand at a time in nanoseconds: what gauges are made from."""
         return standing.standing(self._here, now)
 
@@ -451,7 +453,7 @@ class Store:
 
     # ------------------------------------------------------------------ alerts
 
-    def keep_alerts(self, told: Iterable[alerts.Alert]) -> int:
+    def keep_alerts(self, told: Iterable[Alert]) -> int:
         """Take in what a notification says of alerts; return how many it said something new of."""
         return alerts.keep(self._here, told)
 
