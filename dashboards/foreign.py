@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dashboards.promql import select
+from dashboards.promql import select, summed
 from otel_agents.vocabulary import Instrument, Metric
 
 if TYPE_CHECKING:
@@ -127,6 +127,4 @@ def per_second(
         where: As `promql.select` takes it.
 
     """
-    kept = ", ".join(by)
-    rate = f"rate({select(metric, part=part, where=where)}[{window}])"
-    return f"sum by ({kept}) ({rate})" if kept else f"sum ({rate})"
+    return summed(f"rate({select(metric, part=part, where=where)}[{window}])", by=by)

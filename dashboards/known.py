@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dashboards.promql import now
+from dashboards.promql import now, summed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def known(metric: Metric, *, by: Iterable[str] = (), where: Mapping[str, str] | None = None) -> str:
     """Return a number that the server tells, summed up over labels but for `by`."""
-    kept = ", ".join(by)
-    each = now(metric, by=metric.labels, where=where, how="max")
-    return f"sum by ({kept}) ({each})" if kept else f"sum ({each})"
+    return summed(now(metric, by=metric.labels, where=where, how="max"), by=by)
 
 
 def oldest(

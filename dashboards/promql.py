@@ -73,7 +73,7 @@ def grown_of(selector: str, window: str, *, by: Iterable[str] = ()) -> str:
     """Return the same of any selector of counters, such as `conventions` returns."""
     last = f"last_over_time({selector}[{window}])"
     before = f"last_over_time({selector}[{_BEFORE}] offset {window})"
-    return f"{_by('sum', by)} (({last} - {before}) >= 0 or {last})"
+    return summed(f"({last} - {before}) >= 0 or {last}", by=by)
 
 
 def now(
@@ -86,7 +86,7 @@ def now(
     """Return the state of a gauge or up-down counter, summed up (or `how`) over processes."""
     kept = tuple(by)
     _known(metric, kept)
-    return f"{_by(how, kept)} ({select(metric, where=where)})"
+    return summed(select(metric, where=where), by=kept, how=how)
 
 
 def ratio(part: str, whole: str) -> str:
@@ -135,9 +135,10 @@ def conventions(field: str, part: str = "", *, matchers: str = "") -> str:
     return f"{{{', '.join(filter(None, (named, matchers)))}}}"
 
 
-def _by(how: str, by: Iterable[str]) -> str:
+def summed(expr: str, *, by: Iterable[str] = (), how: str = "sum") -> str:
+    """Return an expression summed up (or `how`) but for the labels to keep."""
     kept = ", ".join(by)
-    return f"{how} by ({kept})" if kept else how
+    return f"{how} by ({kept}) ({expr})" if kept else f"{how} ({expr})"
 
 
 def _known(metric: Metric, labels: Iterable[str]) -> None:

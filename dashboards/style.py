@@ -11,6 +11,7 @@ from grafana_foundation_sdk.builders import (
     piechart,
     stat,
     statetimeline,
+    table,
     timeseries,
 )
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -47,6 +48,7 @@ Builder = TypeVar(
     piechart.Panel,
     stat.Panel,
     statetimeline.Panel,
+    table.Panel,
     timeseries.Panel,
 )
 

@@ -8,13 +8,12 @@ from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models.dashboard import (
     DataTransformerConfig,
     DynamicConfigValue,
-    GridPos,
     Panel,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from dashboards.questions import Query, target
-from dashboards.variables import SOURCE
+from dashboards.style import dressed, sized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,8 +57,8 @@ def table_panel(
         nothing: What is said where there are no rows.
 
     """
-    made = table.Panel().title(title).description(about).no_value(nothing).datasource(SOURCE)
-    made = made.unit(columns[0].unit).show_header(True).filterable(False)
+    made = dressed(table.Panel(), title, about, columns[0].unit, nothing, ())
+    made = made.show_header(True).filterable(False)
     made = made.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
     for number, column in enumerate(columns):
         asked = target(Query(column.expr), number, instant=True).format(PromQueryFormat.TABLE)
@@ -72,9 +71,7 @@ def table_panel(
         ]
         first = next(iter(keys.values()))
         made = made.override_by_name(first, [DynamicConfigValue(id_val="links", value=value)])
-    panel = made.transformations(_transformations(keys, columns)).build()
-    panel.grid_pos = GridPos(h=8, w=width, x=0, y=0)
-    return panel
+    return sized(made.transformations(_transformations(keys, columns)).build(), width, 8)
 
 
 def _properties(column: Column) -> list[DynamicConfigValue]:

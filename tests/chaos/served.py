@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 SERVE: Final = ("-m", "otel_agents.cli", "serve")
 # Others use the machine too: this is how long anything may take before it is called stuck.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 _PAGE: Final = 500
 
 

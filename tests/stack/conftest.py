@@ -122,7 +122,7 @@ class Backends:
         )
 
     @staticmethod
-    def eventually(question: Callable[[], T], seconds: float = 30.0) -> T:
+    def eventually(question: Callable[[], T], seconds: float = 120.0) -> T:
         """Ask until the answer is truthy or the time is over, and return the last answer."""
         deadline = time.monotonic() + seconds
         while not (answer := question()) and time.monotonic() < deadline:

@@ -31,7 +31,7 @@ def test_an_open_breaker_is_told_on_the_console_until_it_closes(
             found = on_console(hurried, told, breaker="harbour-office")
             return "" if found is None else found["status"]
 
-        assert backends.eventually(lambda: status() == "firing", seconds=60)
+        assert backends.eventually(lambda: status() == "firing")
         alert = in_alertmanager(hurried, told, breaker="harbour-office")
         kept = on_console(hurried, told, breaker="harbour-office")
         assert alert is not None
@@ -49,5 +49,5 @@ def test_an_open_breaker_is_told_on_the_console_until_it_closes(
         assert process.stdin is not None
         process.stdin.write("close\n")
         process.stdin.flush()
-        assert backends.eventually(lambda: status() == "resolved", seconds=60)
+        assert backends.eventually(lambda: status() == "resolved")
         assert in_alertmanager(hurried, told, breaker="harbour-office") is None

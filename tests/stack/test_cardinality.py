@@ -33,7 +33,7 @@ def series(backends: Backends, runs: int) -> set[frozenset[tuple[str, str]]]:
         found = backends.query(ended)
         return bool(found) and float(found[0]["value"][1]) == runs and bool(backends.query(spans))
 
-    assert backends.eventually(counted, seconds=60)
+    assert backends.eventually(counted)
     found = (one for selector in SERIES for one in backends.query(selector))
     return {frozenset(one["metric"].items()) for one in found}
 

@@ -35,7 +35,7 @@ def test_a_dead_worker_holds_the_alert_on_its_queue_back_until_it_is_back(
         return found is not None and found["status"] == "firing"
 
     # A worker counts as missed after a minute.
-    assert backends.eventually(fires, seconds=120)
+    assert backends.eventually(fires)
     assert backends.eventually(lambda: state("indexing") == "suppressed"), state("indexing")
     assert state("printing") == "active"
     held = in_alertmanager(hurried, backlog, queue="indexing")
@@ -44,5 +44,5 @@ def test_a_dead_worker_holds_the_alert_on_its_queue_back_until_it_is_back(
 
     with program(backends, tmp_path, "back_at_work.py", "indexer", "indexer-1"):
         pass
-    assert backends.eventually(lambda: not fires(), seconds=60)
+    assert backends.eventually(lambda: not fires())
     assert backends.eventually(lambda: state("indexing") == "active")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -93,7 +93,7 @@ def test_a_scrape_has_the_names_labels_and_counts_of_otlp(backends: Backends, se
     assert data is not None
     where = f"http://127.0.0.1:{backends.stack.ports['otlp_http']}/v1/metrics"
     exporter = OTLPMetricExporter(where)
-    exporter.export(data)
+    assert exporter.export(data) is MetricExportResult.SUCCESS
     exporter.shutdown()
 
     def pushed() -> dict[Key, float]:
@@ -105,5 +105,6 @@ def test_a_scrape_has_the_names_labels_and_counts_of_otlp(backends: Backends, se
         return {key: value for key, value in found.items() if not key[0].endswith("_bucket")}
 
     backends.eventually(lambda: len(pushed()) >= len(expected))
+    assert set(pushed()) == set(expected)
     assert counts(pushed()) == pytest.approx(counts(expected))
     assert len(expected) > 30

@@ -209,8 +209,8 @@ def test_no_secret_passes_the_collector(backends: Backends) -> None:
             and found["server"].count("told") >= 3
         )
 
-    assert backends.eventually(lambda: arrived("canaries", "run-canaries"), seconds=60)
-    assert backends.eventually(lambda: arrived("visible", "run-visible"), seconds=60)
+    assert backends.eventually(lambda: arrived("canaries", "run-canaries"))
+    assert backends.eventually(lambda: arrived("visible", "run-visible"))
     hidden = everything(backends, "canaries", "run-canaries")
     shown = everything(backends, "visible", "run-visible")
 

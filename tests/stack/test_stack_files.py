@@ -282,12 +282,12 @@ def test_prometheus_watches_the_stack(backends: Backends) -> None:
         return {s["metric"]["job"] for s in backends.query("up == 1")} >= jobs
 
     # A target's first scrape comes within one interval of 15 s, and is seen a little later.
-    assert backends.eventually(watched, seconds=60)
+    assert backends.eventually(watched)
 
 
 def test_the_server_is_scraped_for_itself_only(backends: Backends) -> None:
     """What programs sent, which the server tells again, is not taken from it a second time."""
-    assert backends.eventually(lambda: backends.query('up{job="otel-agents"}'), seconds=60)
+    assert backends.eventually(lambda: backends.query('up{job="otel-agents"}'))
     query = 'count by (__name__) ({job="otel-agents",__name__=~"otelagents_.+"})'
 
     found = backends.eventually(lambda: backends.query(query))
@@ -333,7 +333,7 @@ def test_the_monitor_tab_has_data(backends: Backends) -> None:
         return next((value for value in values if value > 0), None)
 
     found = {
-        what: backends.eventually(lambda what=what: monitored(what), seconds=90)
+        what: backends.eventually(lambda what=what: monitored(what))
         for what in ("calls", "errors", "latencies")
     }
 
@@ -351,7 +351,7 @@ def test_span_metrics_name_no_process_and_lead_to_a_trace(backends: Backends) ->
     send(backends.stack, "http", spans(service, "run-2", instance="two"))
 
     # The collector tells of a new series with a 0 first, so that the first growth shows.
-    found = backends.eventually(lambda: backends.query(f"{query} == 2"), seconds=60)
+    found = backends.eventually(lambda: backends.query(f"{query} == 2"))
 
     assert len(backends.query(query)) == 1
     assert found[0]["metric"] == {
