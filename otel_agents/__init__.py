@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_agents.breakers import Breaker, BreakerOpen
+    from otel_agents.budget import Budget
     from otel_agents.context import extract, inject
     from otel_agents.emitter import Emitter, get_emitter
-    from otel_agents.errors import EventError
+    from otel_agents.errors import BudgetExceeded, EventError
     from otel_agents.events import emit_event, record_critic_decision
     from otel_agents.instrumentor import OtelAgentsInstrumentor
     from otel_agents.logs import log_context
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Breaker",
     "BreakerOpen",
+    "Budget",
+    "BudgetExceeded",
     "Emitter",
     "EventError",
     "OtelAgentsInstrumentor",
@@ -72,6 +75,8 @@ __all__ = [
 _HOMES = {
     "Breaker": "breakers",
     "BreakerOpen": "breakers",
+    "Budget": "budget",
+    "BudgetExceeded": "errors",
     "Emitter": "emitter",
     "EventError": "errors",
     "OtelAgentsInstrumentor": "instrumentor",

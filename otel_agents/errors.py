@@ -4,12 +4,15 @@
     ├── SettingsError      bad settings file, value or [[wrap]] table        (exit 2)
     ├── InvalidInputError  a filter, cursor, address or option that cannot be (exit 2)
     ├── EventError         an event of no known type, or with a wrong payload (exit 2)
+    ├── BudgetExceeded     a model call that an enforced budget does not allow (exit 1)
+    ├── CheckpointError    a checkpoint or restore that cannot be made       (exit 1)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
     ├── UnauthorizedError  the server asks for another token                 (exit 2)
     └── UnavailableError   a server, end point or extra that is not there    (exit 1)
 
 Inside a host program none of them is raised by telemetry: they reach the callers of the
-command line and of the few functions that say so, `emit_event` among them.
+command line and of the few functions that say so, `emit_event` among them, and `BudgetExceeded`
+the agents of a budget that is set to enforce.
 """
 
 from __future__ import annotations
@@ -55,6 +58,33 @@ class EventError(OtelAgentsError, ValueError):
         super().__init__(message)
         self.type = type
         self.field = field
+
+
+class BudgetExceeded(OtelAgentsError):  # noqa: N818 - the public name
+    """A budget that enforces is spent: the model call was not made, or its stream was ended.
+
+    `budget` is what it is for (`run`, `agent planner`), `unit` USD, token or second, `limit` what
+    may be spent of it and `spent` what was.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, budget: str, unit: str, limit: float, spent: float) -> None:
+        super().__init__(budget, unit, limit, spent)
+        self.budget = budget
+        self.unit = unit
+        self.limit = limit
+        self.spent = spent
+
+    def __str__(self) -> str:
+        amount, of = (f"{one:.6g} {self.unit}" for one in (self.spent, self.limit))
+        return f"The budget of {self.budget} is spent: {amount} of {of}."
+
+
+class CheckpointError(OtelAgentsError):
+    """A checkpoint or restore that cannot be made here; the message says why and what to do."""
+
+    code = "invalid_input"
 
 
 class NotFoundError(OtelAgentsError, LookupError):

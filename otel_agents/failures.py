@@ -42,11 +42,16 @@ def error_type_of(error: BaseException) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def failure_of(error: BaseException, *, message: bool, said: str = "") -> Failure:
+def failure_of(
+    error: BaseException | None, outcome: Outcome, *, message: bool, said: str = ""
+) -> Failure:
     """Return what a signal says of an exception: what was `said` on purpose, or else its text.
 
-    The text only where `message` allows: it can quote a prompt.
+    The text only where `message` allows: it can quote a prompt. Without an exception the outcome
+    is all there is to say beside what was `said`.
     """
+    if error is None:
+        return Failure(type=outcome, message=said)
     where = ""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

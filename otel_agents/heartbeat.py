@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from otel_agents import scope as scopes
+from otel_agents import under_way
 from otel_agents.boundary import caught
 from otel_agents.signals import HEARTBEAT_SECONDS
 
@@ -77,7 +77,7 @@ class _Heart:
         runs_due = time.monotonic() + HEARTBEAT_SECONDS
         while True:
             with self.changed:
-                runs = bool(scopes.open_runs)
+                runs = bool(under_way.open_runs)
                 if not self.beats and not runs:
                     self.thread = None
                     return
@@ -91,7 +91,7 @@ class _Heart:
             living = [beat.scope for beat in ready]
             if now >= runs_due:
                 runs_due = now + HEARTBEAT_SECONDS
-                living += list(scopes.open_runs.values())
+                living += list(under_way.open_runs.values())
             for scope in living:
                 _alive(scope)
 
@@ -111,8 +111,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 def begin() -> None:
     """Beat from the next run that opens."""
-    if _heart.opened not in scopes.run_listeners:
-        scopes.run_listeners.append(_heart.opened)
+    if _heart.opened not in under_way.run_listeners:
+        under_way.run_listeners.append(_heart.opened)
 
 
 def beat(scope: Scope, interval: float) -> None:

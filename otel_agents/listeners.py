@@ -137,7 +137,7 @@ class ListenerSink:
         now = time.monotonic()
         if now - self._warned >= QUIET_SECONDS:
             self._warned = now
-            failure = failure_of(error, message=True)
+            failure = failure_of(error, "error", message=True)
             boundary.warn(
                 "otel-agents: the progress listener %s failed; the program goes on: %s: %s (%s)",
                 self.listened,

@@ -1,16 +1,19 @@
-"""Where a scope stands: its ids, made from those around it and what the caller gave."""
+"""What a scope is made of: its ids, from those around it, and the fields the caller gave."""
 
 from __future__ import annotations
 
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from otel_agents.boundary import caught
 from otel_agents.context import Counts, Frame, stamp_of
+from otel_agents.errors import SettingsError
 from otel_agents.signals import Ids, new_id
-from otel_agents.values import coerce
+from otel_agents.values import GOAL_LENGTH, coerce, cut, redact
+from otel_agents.vocabulary import ANY_FIELDS, RUN_GOAL
 
 if TYPE_CHECKING:
-    from otel_agents.vocabulary import Kind
+    from otel_agents.vocabulary import Attribute, Kind
 
 
 def locate(
@@ -57,3 +60,20 @@ def locate(
     if kind.name_slot:
         setattr(ids, kind.name_slot, name)
     return Frame(ids, stamp_of(ids), counts), own_id, rest
+
+
+def field_of(kind: Kind, field: str, value: Any) -> tuple[Attribute | None, Any]:
+    """Return the attribute that a field of a kind stands for, and its value as it is kept.
+
+    None stands for a field that the kind does not have, which is reported, or for no value.
+    """
+    attribute = kind.fields.get(field) or ANY_FIELDS.get(field)
+    if attribute is None:
+        known = sorted({*kind.fields, *kind.ids, *ANY_FIELDS})
+        message = f"{kind.name} has no field {field!r}; it takes {', '.join(known)}"
+        caught(f"{kind.name} field {field}", SettingsError(message))
+        return None, None
+    kept = coerce(value, attribute.type)
+    if isinstance(kept, str):
+        kept = redact("", cut(kept, GOAL_LENGTH) if attribute is RUN_GOAL else kept)
+    return attribute, kept

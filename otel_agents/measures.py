@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_agents.vocabulary import AGENT_NAME, ERROR_TYPE, SAYS, TOOL_NAME, WORKFLOW_NAME
+from otel_agents.metrics import labelled
+from otel_agents.vocabulary import (
+    AGENT_NAME,
+    AGENT_WAIT_DURATION,
+    ERROR_TYPE,
+    SAYS,
+    TOOL_NAME,
+    WORKFLOW_NAME,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -40,6 +48,19 @@ def labels_of(scope: Measured, metric: Metric, outcome: Outcome | None = None) -
             # A task's queue; of the others a scope's name is the gate, tool or validation.
             found.append(getattr(scope, "queue", None) if label == "queue" else scope.name)
     return tuple(found)
+
+
+def measure_duration(
+    scope: Measured, rt: Runtime, outcome: Outcome, seconds: float, waited: float
+) -> None:
+    """Record how long a scope took; the seconds that it `waited` for humans are told apart."""
+    metric = scope.kind.duration
+    if metric is None:
+        return
+    labels = labelled(metric.labels, labels_of(scope, metric, outcome))
+    rt.metrics.record(metric, seconds - waited, labels, scope.context)
+    if waited and scope.kind.name == "agent":
+        rt.metrics.record(AGENT_WAIT_DURATION, waited, labels, scope.context)
 
 
 def measure_conventions(

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry import context as otel_context
 
-from otel_agents import runtime
-from otel_agents import scope as scopes
+from otel_agents import runtime, under_way
 from otel_agents.context import (
     FRAME_KEY,
     Counts,
@@ -229,9 +228,9 @@ class _Registry:
         """Know every run of the process from now on, whoever opens it."""
         with self.lock:
             self._renew()
-            if self.opened not in scopes.run_listeners:
-                scopes.run_listeners.append(self.opened)
-                for run in list(scopes.open_runs.values()):
+            if self.opened not in under_way.run_listeners:
+                under_way.run_listeners.append(self.opened)
+                for run in list(under_way.open_runs.values()):
                     self.adopt(run)
 
     def opened(self, run: Scope) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
@@ -23,14 +23,49 @@ if TYPE_CHECKING:
 
     from otel_agents.pipeline import Sink
     from otel_agents.signals import Signal
-    from otel_agents.usage import Prices
+    from otel_agents.usage import Prices, Usage
+
+
+class Ledger(Protocol):
+    """What was spent of one budget."""
+
+
+class Budgets(Protocol):
+    """The budgets in force; see `ledgers.py`."""
+
+    def opened(self, scope: Any, attributes: dict[str, Any]) -> None:
+        """Give a guarded scope its ledgers, and its attributes what may be spent."""
+
+    def closing(self, scope: Any, attributes: dict[str, Any]) -> None:
+        """Add what was spent to the attributes that a scope ends with."""
+
+    def spend(self, scope: Any, usage: Usage, cost: float | None) -> None:
+        """Take usage from the ledgers of a scope, and tell of those that it nearly empties."""
+
+    def check(self, scope: Any, usage: Usage | None = None, cost: float | None = None) -> None:
+        """Raise BudgetExceeded where a scope's budget is spent, `usage` not counted yet with it."""
+
+
+class Checkpoints(Protocol):
+    """What saves the working tree by itself; see `checkpoints.py`."""
+
+    def before(self, scope: Any, attributes: dict[str, Any]) -> None:
+        """Save the tree before a guarded scope, and put the checkpoint's id on its attributes."""
+
+
+class Answers(Protocol):
+    """Where the answers of humans come from; see `answers.py`."""
+
+    def poll(self, wait_id: str) -> Any:
+        """Return the `Answer` to a wait, or None while there is none; it may block a while."""
 
 
 class Runtime:
     """One configuration at work.
 
     `capture` allows message content on spans, `capture_events` on log events; `disabled` turns
-    every scope into a no-op. `log_file` returns what to say of an agent's log file, `event_sinks`
+    every scope into a no-op. `budgets`, `checkpoints` and `answers` guard scopes, each None where
+    there are none. `log_file` returns what to say of an agent's log file, `event_sinks`
     makes the sinks that the first event of the program's own opens.
     """
 
@@ -48,6 +83,9 @@ class Runtime:
         attach_processor: Callable[[Any], None] | None = None,
         log_file: Callable[[str], dict[str, str]] | None = None,
         event_sinks: Callable[[], list[Sink]] | None = None,
+        budgets: Budgets | None = None,
+        checkpoints: Checkpoints | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self.metrics = metrics or Metrics()
@@ -58,6 +96,9 @@ class Runtime:
         self.capture_events = capture_events
         self.disabled = disabled
         self.log_file = log_file
+        self.budgets = budgets
+        self.checkpoints = checkpoints
+        self.answers = answers
         self._attach_processor = attach_processor
         self._event_sinks = event_sinks
         self._opened = False

@@ -22,32 +22,29 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from otel_agents import runtime
+from otel_agents import runtime, under_way
 from otel_agents.announced import call_of
 from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, enter, leave
-from otel_agents.errors import SettingsError
 from otel_agents.failures import failure_of, outcome_of
-from otel_agents.location import locate
-from otel_agents.measures import labels_of, measure_conventions
-from otel_agents.metrics import labelled
+from otel_agents.location import field_of, locate
+from otel_agents.measures import labels_of, measure_conventions, measure_duration
 from otel_agents.runtime_events import attempted
-from otel_agents.signals import Failure, Ids
+from otel_agents.signals import Ids
 from otel_agents.spans import put
 from otel_agents.tally import Tally, add
 from otel_agents.telling import told
-from otel_agents.values import GOAL_LENGTH, coerce, cut, plain, redact
+from otel_agents.values import coerce, plain, redact
 from otel_agents.vocabulary import (
     AGENT_ATTEMPT,
-    ANY_FIELDS,
     ERROR_OUTCOMES,
     ERROR_TYPE,
     OPERATION,
     PROGRESS_DONE,
     PROGRESS_TOTAL,
     RESULT,
-    RUN_GOAL,
+    WAITED,
     Kind,
     Outcome,
 )
@@ -59,22 +56,16 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_agents.pipeline import Pipeline
-    from otel_agents.signals import Edge
+    from otel_agents.runtime import Ledger
+    from otel_agents.signals import Edge, Failure
     from otel_agents.tally import Model
     from otel_agents.telling import Pending
     from otel_agents.usage import Usage
+    from otel_agents.waits import Waits
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 # Progress of an agent is told after a model call, this often at the most.
 _PROGRESS_SECONDS: Final = 1.0
-
-# The runs open in this process, so that something can say that they still live.
-open_runs: Final[dict[str, Scope]] = {}
-# Called with a run when it opens.
-run_listeners: Final[list[Callable[[Scope], None]]] = []
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=open_runs.clear)
 
 # What a scope points to when it is over.
 _NOWHERE: Final = Context()
@@ -93,8 +84,8 @@ class Scope(AsyncWith):
     __slots__ = (
         "_active_key", "_attributes", "_before", "_ended", "_fields", "_given_id", "_known",
         "_late", "_outcome", "_pid", "_reason", "_rt", "_start", "_started", "_told",
-        "awaited", "context", "dated", "event", "frame", "id", "kind", "name", "own", "parent",
-        "question", "scope_id", "span", "total",
+        "awaited", "context", "dated", "event", "frame", "id", "kind", "ledgers", "name", "own",
+        "parent", "question", "scope_id", "span", "total", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +122,9 @@ class Scope(AsyncWith):
         self.event: tuple[Edge, str, dict[str, Any]] | None = None
         # What was told inside and is not dealt with yet has to be, before the end.
         self.awaited: Pipeline | None = None
+        # The budgets it spends from, and how long it waited for humans.
+        self.ledgers: tuple[Ledger, ...] = ()
+        self.waits: Waits | None = None
         self.id = ""
         self.scope_id = ""
         self.span: Span = INVALID_SPAN
@@ -196,6 +190,8 @@ class Scope(AsyncWith):
     def _start_in(self, rt: runtime.Runtime, context: Context) -> None:
         kind = self.kind
         attributes = self._take_place(context)
+        if kind.guarded and rt.checkpoints is not None:
+            rt.checkpoints.before(self, attributes)  # its time is none of the scope's
         # What a sampler may want to know; the rest is put on the span once there is one.
         sampled_by = {OPERATION.key: kind.operation} if kind.operation else {}
         if self.name and kind.name_key is not None:
@@ -215,6 +211,10 @@ class Scope(AsyncWith):
             sampled_by,
             start_time=self._start,
         )
+        if self.parent is not None:
+            self.ledgers = self.parent.ledgers
+        if kind.guarded and rt.budgets is not None:
+            rt.budgets.opened(self, attributes)
         put(self.span, attributes)
         self.context = otel_context.set_value(
             FRAME_KEY, self.frame, set_span_in_context(self.span, context)
@@ -225,10 +225,7 @@ class Scope(AsyncWith):
         if kind.active is not None:
             self._active_key = labels_of(self, kind.active)
             metrics.add(kind.active, self._active_key)
-        if kind.name == "run" or (self.id and self.id == self.frame.ids.run_id):
-            open_runs[self.scope_id] = self
-            for listener in run_listeners:
-                listener(self)
+        under_way.note(self)
         if kind.starts and rt.pipeline is not None:
             stamp = self.frame.stamp
             own = {key: value for key, value in attributes.items() if key not in stamp}
@@ -267,17 +264,9 @@ class Scope(AsyncWith):
         return scope
 
     def _apply(self, field: str, value: Any, attributes: dict[str, Any]) -> None:
-        attribute = self.kind.fields.get(field) or ANY_FIELDS.get(field)
-        if attribute is None:
-            known = sorted({*self.kind.fields, *self.kind.ids, *ANY_FIELDS})
-            message = f"{self.kind.name} has no field {field!r}; it takes {', '.join(known)}"
-            caught(f"{self.kind.name} field {field}", SettingsError(message))
+        attribute, kept = field_of(self.kind, field, value)
+        if attribute is None or kept is None:
             return
-        kept = coerce(value, attribute.type)
-        if kept is None:
-            return
-        if isinstance(kept, str):
-            kept = redact("", cut(kept, GOAL_LENGTH) if attribute is RUN_GOAL else kept)
         attributes[attribute.key] = kept
         if self.kind.judges and attribute.type is bool:
             self._outcome = "success" if kept else "failure"
@@ -323,21 +312,24 @@ class Scope(AsyncWith):
         taken = time.perf_counter_ns() - self._started
         seconds = (taken if self.dated is None else max(0, self.dated - self._start)) / 1e9
         end = self._start + int(seconds * 1e9)
-        failure = None
         attributes = self._late
         attributes[RESULT.key] = outcome
         if not self.total.empty:
             attributes.update(self.total.attributes())
+        waited = 0.0 if self.waits is None else self.waits.seconds(end)
+        if waited:
+            attributes[WAITED.key] = waited
         wrong = outcome in ERROR_OUTCOMES and not (kind.judges and error is None)
-        if wrong:
-            if error is not None:
-                failure = failure_of(error, message=rt.capture, said=self._reason)
-            else:
-                failure = Failure(type=outcome, message=self._reason)
-            attributes[ERROR_TYPE.key] = failure.type
-        elif self._reason:
-            failure = Failure(type=outcome, message=self._reason)
-        open_runs.pop(self.scope_id, None)
+        failure = None
+        if wrong or self._reason:
+            failure = failure_of(
+                error if wrong else None, outcome, message=rt.capture, said=self._reason
+            )
+            if wrong:
+                attributes[ERROR_TYPE.key] = failure.type
+        if self.ledgers and rt.budgets is not None:
+            rt.budgets.closing(self, attributes)
+        under_way.open_runs.pop(self.scope_id, None)
         span = self.span
         try:
             self._finish(rt, outcome, seconds, attributes)
@@ -353,9 +345,7 @@ class Scope(AsyncWith):
             metrics.add(kind.active, self._active_key, -1)
         if kind.ended is not None:
             metrics.add(kind.ended, labels_of(self, kind.ended, outcome))
-        if kind.duration is not None:
-            labels = labelled(kind.duration.labels, labels_of(self, kind.duration, outcome))
-            metrics.record(kind.duration, seconds, labels, self.context)
+        measure_duration(self, rt, outcome, seconds, waited)
         self._measure(rt, seconds, failure)
         if kind.ends and rt.pipeline is not None:
             if rt.log_file is not None and kind.name == "agent":
@@ -464,9 +454,12 @@ class Scope(AsyncWith):
                 around.append(scope.total)
             scope = scope.parent
         add((owner or self).own, around, usage, cost, unpriced, model)
+        if self.ledgers and self._rt is not None and self._rt.budgets is not None:
+            self._rt.budgets.spend(self, usage, cost)
         if owner is not None and usage.requests and owner.kind.name == "agent":
             now = time.monotonic()
-            if now - owner._told >= _PROGRESS_SECONDS:  # noqa: SLF001 - one class
+            # A budget has to be known to the last call after a kill, too.
+            if now - owner._told >= _PROGRESS_SECONDS or self.ledgers:  # noqa: SLF001 - one class
                 owner._told = now  # noqa: SLF001 - one class
                 owner._emit("progress", time.time_ns(), {})  # noqa: SLF001 - one class
 

@@ -8,7 +8,7 @@
     async def plan(order): ...
 
 Every maker takes `(name=None, *, id=None, attributes=None, **fields)`; the fields of each kind
-stand in `vocabulary.KINDS`.
+stand in `vocabulary.KINDS`. Runs, phases, agents and tasks take a `budget` too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from otel_agents.workers import WorkerScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from otel_agents.budget import Budget
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -59,6 +61,7 @@ class ScopeMaker(Generic[_S]):
         *,
         id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
         **fields: Any,
     ) -> _S: ...
 
@@ -68,9 +71,12 @@ class ScopeMaker(Generic[_S]):
         *,
         id: str | None = None,  # noqa: A002 - the public name of the parameter
         attributes: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
         **fields: Any,
     ) -> Any:
         """Return a scope, or the decorated function where one is given instead of a name."""
+        if budget is not None:
+            fields = {**budget.fields(), **fields}
         if callable(name):
             return self._made(self.kind, getattr(name, "__name__", None))(name)
         text = name if name is None or isinstance(name, str) else str(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_agents.vocabulary import Metric, metric
+from otel_agents.words import Metric, metric
 
 SERVER_SIGNALS: Final = metric(
     "server.signals", "counter", "{signal}", "",

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from otel_agents import settings_file
+from otel_agents import settings_file, settings_guards
+from otel_agents.settings_checks import CHECKS, SINK, is_amount
 from otel_agents.settings_file import meant, near
 from otel_agents.values import REDACTED, SECRET_PATTERNS, redact
 from otel_agents.workspace import Workspace, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
+
+    from otel_agents.budget import Budget
+    from otel_agents.settings_checks import Check
+    from otel_agents.settings_guards import CheckpointSettings
 
 PREFIX: Final = "OTEL_AGENTS_"
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -100,15 +105,19 @@ SETTINGS: Final = (
         "no_content, span_only, event_only, span_and_event.",
     ),
     Setting("disabled", DISABLED, "", "false", "true switches all telemetry off."),
-    Setting("later", "", "[[budget]]", "", "Limits of money, tokens and time by scope."),
-    Setting("later", "", "[checkpoint]", "", "What is saved before an agent writes."),
+    *(Setting("budgets", *of) for of in settings_guards.BUDGET_SETTINGS),
+    *(Setting("checkpoint", *of) for of in settings_guards.CHECKPOINT_SETTINGS),
     Setting("later", "", "[store]", "", "How long and how much the store keeps."),
 )  # fmt: skip
 
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 _WRAP_KEYS: Final = ("target", "scope", "name", "fields", "attributes")
-_LATER: Final = ("budget", "checkpoint", "store")
+_LATER: Final = ("store",)
 _LOGIN: Final = re.compile(r"(?<=://)[^/\s@'\"]*(?=@)")
+
+_CAPTURES: Final[tuple[Capture, ...]] = (
+    "no_content", "span_only", "event_only", "span_and_event",
+)  # fmt: skip
 
 Plain = str | int | float | bool
 
@@ -129,7 +138,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `file` is the path of the file that was read. Paths are absolute: those of the file go from its
     directory, those of the environment from the working directory. `spool` is `1` or a path.
-    `later` holds tables that other parts read, as they are in the file.
+    `checkpoint` is None where there is no such table. `later` holds tables that other parts read,
+    as they are in the file.
     """
 
     file: str | None = None
@@ -151,6 +161,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redact_patterns: tuple[str, ...] = ()
     capture: Capture = "no_content"
     disabled: bool = False
+    budgets: tuple[Budget, ...] = ()
+    checkpoint: CheckpointSettings | None = None
     later: dict[str, Any] = {}
     problems: tuple[str, ...] = ()
 
@@ -188,7 +200,7 @@ class _Loader:
     def settings(self) -> Settings:
         """Return what is right, with a sentence on each thing that is wrong."""
         self._complain_of_unknown()
-        given: dict[str, Any] = {name: self._first(name, check) for name, check in _CHECKS.items()}
+        given: dict[str, Any] = {name: self._first(name, check) for name, check in CHECKS.items()}
         given["sinks"] = self._sinks(given["sinks"])
         later: dict[str, Any] = {key: self.table[key] for key in _LATER if key in self.table}
         if isinstance(later.get("store"), str):
@@ -203,12 +215,14 @@ class _Loader:
             redact_patterns=tuple(self._patterns(redacted)),
             capture=self._capture(),
             disabled=self._disabled(),
+            budgets=tuple(settings_guards.budgets(self.file, self._say)),
+            checkpoint=settings_guards.checkpoint(self.file, self._say),
             later=later,
             problems=tuple(self.problems),
         )
 
     def _complain_of_unknown(self) -> None:
-        known = {*_CHECKS, *_LATER, "wrap", "prices", "redact"}
+        known = {*CHECKS, *_LATER, "wrap", "prices", "redact", "budget", "checkpoint"}
         for key in self.table:
             if key not in known:
                 self._say(self._at(key), f"there is no such setting{meant(key, known)}")
@@ -243,7 +257,7 @@ class _Loader:
         elif value is not None and self.file.path is not None:
             yield self._at(name), value, self.file.path.parent
 
-    def _first(self, name: str, check: _Check) -> Any:
+    def _first(self, name: str, check: Check) -> Any:
         """Return the first value given for a setting that can be used, or None."""
         for place, value, directory in self._given(name):
             try:
@@ -256,7 +270,7 @@ class _Loader:
         """Return the sinks that are URLs; `none` alone stands for no sinks at all."""
         if not urls or urls == ("none",):
             return None if urls is None else ()
-        wrong = [url for url in urls if not _SINK.match(url)]
+        wrong = [url for url in urls if not SINK.match(url)]
         for url in wrong:
             self._say("sinks", f'"{url}" is no URL and is left out; write it as "{url}:"')
         return tuple(url for url in urls if url not in wrong) or None
@@ -335,7 +349,7 @@ class _Loader:
                     self._say(self._at("", at), f"quote the whole name of the model, as {quoted}")
                 elif rate not in _RATES:
                     self._say(self._at(rate, at), f"there is no such rate{meant(rate, _RATES)}")
-                elif not _is_amount(amount):
+                elif not is_amount(amount):
                     what = f"{amount!r} is no amount of USD per million tokens, and is left out"
                     self._say(self._at(rate, at), what)
                 else:
@@ -402,93 +416,6 @@ class _Loader:
             else:
                 self._say(place, f"{key} {name}: it must be a text, a number or a boolean")
         return kept
-
-
-# ---------------------------------------------------------------------- what a value must be
-
-_Check: TypeAlias = "Callable[[Any, Path], Any]"
-_CAPTURES: Final[tuple[Capture, ...]] = (
-    "no_content", "span_only", "event_only", "span_and_event",
-)  # fmt: skip
-_SINK: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
-
-
-def _path(value: Any, directory: Path) -> str:
-    if not isinstance(value, str):
-        message = "it must be the path of a directory"
-        raise ValueError(message)  # noqa: TRY004 - one kind of error for a wrong setting
-    return str((directory / Path(value).expanduser()).absolute())
-
-
-def _spool(value: Any, directory: Path) -> str | None:
-    word = str(value).lower() if isinstance(value, str | bool | int) else ""
-    if word in {"0", "false", "off", "no"}:
-        return None
-    return "1" if word in {"1", "true", "on", "yes"} else _path(value, directory)
-
-
-def _semconv(value: Any, _directory: Path) -> str:
-    if value not in ("compat", "latest"):
-        message = f"{value!r} is neither compat nor latest"
-        raise ValueError(message)
-    return str(value)
-
-
-def _token(value: Any, _directory: Path) -> str:
-    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
-        message = "it must be a text of printable ASCII characters"
-        raise ValueError(message)
-    return value
-
-
-def _url(pattern: str, example: str) -> _Check:
-    known = re.compile(pattern, re.IGNORECASE)
-
-    def check(value: Any, _directory: Path) -> str:
-        if not isinstance(value, str) or not known.match(value):
-            message = f"it must be a URL, as {example}"  # the value may hold a password
-            raise ValueError(message)
-        return value
-
-    return check
-
-
-def _sinks(value: Any, _directory: Path) -> tuple[str, ...]:
-    urls = value.split(",") if isinstance(value, str) else value
-    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        message = 'it must be a list of URLs, as ["jsonl:"]'
-        raise ValueError(message)
-    return tuple(url.strip() for url in urls if url.strip())
-
-
-def _flag(value: Any, _directory: Path) -> bool:
-    text = str(value).strip().lower()
-    if text in {"true", "1", "false", "0"}:
-        return text in {"true", "1"}
-    message = f"{value!r} is neither true nor false"
-    raise ValueError(message)
-
-
-_CHECKS: Final[dict[str, _Check]] = {
-    "home": _path,
-    "sinks": _sinks,
-    "store": _url(r"(sqlite|postgres(ql)?)(\+\w+)?://", "sqlite:///PATH or postgresql://HOST/NAME"),
-    "redis_url": _url(r"(rediss?|unix)://", "redis://HOST:PORT/DB"),
-    "server": _url(r"https?://[^/]", "http://HOST:PORT"),
-    "jaeger": _url(r"https?://[^/]", "http://HOST:16686"),
-    "capture_stdout": _flag,
-    "semconv": _semconv,
-    "spool": _spool,
-    "token": _token,
-    "ingest_token": _token,
-    "viewer_token": _token,
-}
-
-
-def _is_amount(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-    )
 
 
 def workspace_of(settings: Settings) -> Workspace | None:

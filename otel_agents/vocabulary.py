@@ -10,9 +10,16 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from otel_agents import reasons
+from otel_agents import reasons, words
 
-NAMESPACE: Final = "otelagents"
+NAMESPACE: Final = words.NAMESPACE
+LABELS: Final = words.LABELS
+LONG_BUCKETS: Final = words.LONG_BUCKETS
+Attribute = words.Attribute
+Instrument = words.Instrument
+Metric = words.Metric
+metric = words.metric
+_own = words.own
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
 Outcome = Literal["success", "failure", "error", "timeout", "cancellation", "skip"]
@@ -65,18 +72,6 @@ TASK_STATES: Final = ("PENDING", "RUNNING", "IN_REVIEW", "DONE", "SKIPPED", "FAI
 BREAKER_STATES: Final = ("closed", "half_open", "open")
 # Every code of a runtime event, with the layers and operations it comes from and what it means.
 REASON_CODES: Final = reasons.REASON_CODES
-
-
-class Attribute(NamedTuple):
-    """A span or log attribute: its key, the type of its value and what it means."""
-
-    key: str
-    type: type
-    brief: str
-
-
-def _own(suffix: str, type_: type, brief: str) -> Attribute:
-    return Attribute(f"{NAMESPACE}.{suffix}", type_, brief)
 
 
 # Where we are: these stand on every span and log record inside a scope.
@@ -137,7 +132,38 @@ COST_DIFFERENCE: Final = _own(
     "cost.difference", float, "USD reported by the program less those its usage comes to."
 )
 CHECKPOINT_ID: Final = _own("checkpoint.id", str, "The checkpoint taken before the scope began.")
+CHECKPOINT_MESSAGE: Final = _own("checkpoint.message", str, "What the checkpoint was taken before.")
+CHECKPOINT_FILES: Final = _own("checkpoint.files", int, "The files in a checkpoint.")
+CHECKPOINT_BYTES: Final = _own("checkpoint.bytes", int, "The bytes of the files in a checkpoint.")
+RESTORE_UNDO: Final = _own("restore.undo.id", str, "The checkpoint taken before a restore.")
+RESTORE_CHANGED: Final = _own("restore.changed", int, "The files that a restore changed.")
 WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
+WAIT_ID: Final = _own("human.id", str, "The wait, as `otel-agents hitl resolve` takes it.")
+WAIT_ATTEMPTS: Final = _own("human.attempts", int, "Attempts made before a human was asked.")
+WAIT_ERROR: Final = _own("human.last_error", str, "What the last attempt failed with.")
+WAIT_PRIORITY: Final = _own("human.priority", str, "How urgent the answer is, in your own words.")
+WAIT_TOOL: Final = _own("human.tool", str, "The tool whose call a human has to approve or answer.")
+WAIT_TOOL_CALL: Final = _own("human.tool.call.id", str, "The provider's id of that call.")
+DECISION: Final = _own("human.decision", str, "What came of a wait: approved, rejected, answered.")
+ANSWER: Final = _own("human.answer", str, "What the human said, redacted and cut.")
+ANSWERED_BY: Final = _own("human.answered_by", str, "Where an answer came from: cli, console, api.")
+WAITED: Final = _own(
+    "wait.seconds", float,
+    "Seconds in which a human was waited for: a part of the span, not of durations as metrics.",
+)  # fmt: skip
+BUDGET_USD: Final = _own("budget.usd.limit", float, "USD that may be spent in the scope.")
+BUDGET_TOKENS: Final = _own("budget.tokens.limit", int, "Tokens that may be used in the scope.")
+BUDGET_SECONDS: Final = _own(
+    "budget.seconds.limit", float, "Seconds the scope may take, waits for a human left out."
+)
+BUDGET_WARN_AT: Final = _own("budget.warn_at", float, "The share of a limit that is warned at.")
+BUDGET_ENFORCED: Final = _own("budget.enforced", bool, "Whether model calls beyond it are refused.")
+BUDGET_USD_SPENT: Final = _own("budget.usd.spent", float, "USD spent of the scope's budget.")
+BUDGET_TOKENS_SPENT: Final = _own("budget.tokens.spent", int, "Tokens used of the scope's budget.")
+BUDGET_SECONDS_SPENT: Final = _own(
+    "budget.seconds.spent", float, "Seconds taken of the scope's budget."
+)
+BUDGET_STATE: Final = _own("budget.state", str, "How a budget stands: within, warning, exceeded.")
 SIGNAL: Final = _own("signal", str, "On log records: the whole signal, as JSON.")
 PROGRESS_DONE: Final = _own("progress.done", int, "Units of work done so far.")
 PROGRESS_TOTAL: Final = _own("progress.total", int, "Units of work in all.")
@@ -195,64 +221,10 @@ SYSTEM_INSTRUCTIONS: Final = Attribute(
 OUTPUT_MESSAGES: Final = Attribute("gen_ai.output.messages", str, "Only where capture is on.")
 
 ATTRIBUTES: Final[dict[str, Attribute]] = {
-    value.key: value for value in list(globals().values()) if isinstance(value, Attribute)
+    value.key: value for value in list(globals().values()) if isinstance(value, words.Attribute)
 }
 
-# The only words a metric may be split by. An id is not among them, so a metric cannot have one.
-LABELS: Final[dict[str, str]] = {
-    "workflow": "The workflow's name.",
-    "phase": "The phase's name.",
-    "agent": "The agent's name.",
-    "model": "The model that answered.",
-    "provider": "The provider, in the conventions' words.",
-    "tool": "The tool's name.",
-    "gate": "The gate's name.",
-    "name": "The validation's or critic's name.",
-    "queue": "The queue of the task.",
-    "result": "The outcome; for runs succeeded, failed or canceled.",
-    "type": "The kind of token: input (not cached), cache_read, cache_write, output.",
-    "sink": "Where a signal was to go.",
-    "reason": "Why something was dropped, or a model's try failed.",
-    "breaker": "The breaker's name.",
-    "budget": "What the budget is for: its scope or name.",
-    "unit": "What the budget is counted in: USD or token.",
-    "level": "How much of the budget is gone: warning or exceeded.",
-    "worker_type": "The kind of worker.",
-    "state": "The state of a task in its queue, of a worker, or of a run under way.",
-    "target": "What was to be instrumented: a target of the settings, or a framework.",
-    "severity": "How urgent an alert is: critical, warning or info.",
-}
 TOKEN_TYPES: Final = ("input", "cache_read", "cache_write", "output")
-
-Instrument = Literal["counter", "updown", "histogram", "gauge"]
-# Buckets in seconds up to two hours: agent runs last minutes, and a top bucket of 10 s or 300 s
-# pins every percentile to it.
-LONG_BUCKETS: Final = (
-    0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200,
-)  # fmt: skip
-
-
-class Metric(NamedTuple):
-    """A metric: its OTLP name, instrument, unit, labels in order, meaning and buckets."""
-
-    name: str
-    instrument: Instrument
-    unit: str
-    labels: tuple[str, ...]
-    brief: str
-    buckets: tuple[float, ...] = ()
-
-
-def metric(name: str, instrument: Instrument, unit: str, labels: str, brief: str) -> Metric:
-    """Return one of our metrics; its labels are words of LABELS, or this raises ValueError."""
-    words = tuple(labels.split())
-    unknown = [word for word in words if word not in LABELS]
-    if unknown:
-        message = f"{name}: {unknown} is no label; an id or other unbounded value never is"
-        raise ValueError(message)
-    buckets = LONG_BUCKETS if instrument == "histogram" else ()
-    return Metric(f"{NAMESPACE}.{name}", instrument, unit, words, brief, buckets)
-
 
 RUNS_STARTED: Final = metric("runs.started", "counter", "{run}", "workflow", "Runs started.")
 RUNS_COMPLETED: Final = metric(
@@ -280,6 +252,10 @@ AGENT_ACTIVE: Final = metric(
 AGENT_ATTEMPTS: Final = metric(
     "agent.attempts", "counter", "{attempt}", "workflow phase agent result", "Attempts ended."
 )
+AGENT_WAIT_DURATION: Final = metric(
+    "agent.wait.duration", "histogram", "s", "workflow phase agent result",
+    "How long attempts waited for a human, where they did.",
+)  # fmt: skip
 TASK_DURATION: Final = metric(
     "task.duration", "histogram", "s", "queue result", "How long tasks took."
 )
@@ -351,6 +327,7 @@ HITL_WAIT_DURATION: Final = metric(
 CHECKPOINTS: Final = metric(
     "checkpoints", "counter", "{checkpoint}", "result", "Checkpoints taken, or not."
 )
+RESTORES: Final = metric("restores", "counter", "{restore}", "result", "Checkpoints restored.")
 INSTRUMENTATION_MISSING: Final = metric(
     "instrumentation.missing", "gauge", "{target}", "target",
     "1 for what the settings or an installed framework ask for and that could not be wrapped.",
@@ -376,7 +353,7 @@ KPI_METRICS: Final[dict[str, Metric]] = {
 METRICS: Final[dict[str, Metric]] = {
     value.name: value
     for value in (*globals().values(), *KPI_METRICS.values())
-    if isinstance(value, Metric)
+    if isinstance(value, words.Metric)
 }
 
 
@@ -406,8 +383,14 @@ class Kind(NamedTuple):
     starts: bool = True
     ends: bool = True
     judges: bool = False
+    guarded: bool = False
 
 
+# Fields of the kinds that can have a budget, and are saved before: those that are `guarded`.
+_BUDGETED: Final[dict[str, Attribute]] = {
+    "budget_usd": BUDGET_USD, "budget_tokens": BUDGET_TOKENS, "budget_seconds": BUDGET_SECONDS,
+    "budget_warn_at": BUDGET_WARN_AT, "budget_enforce": BUDGET_ENFORCED,
+}  # fmt: skip
 # Fields that any scope takes.
 ANY_FIELDS: Final[dict[str, Attribute]] = {"done": PROGRESS_DONE, "total": PROGRESS_TOTAL}
 
@@ -422,24 +405,29 @@ KINDS: Final[dict[str, Kind]] = {
                 "run_id": "run_id", "work_order_id": "work_order_id",
                 "correlation_id": "correlation_id", "plan_id": "plan_id",
             },
-            fields={"goal": RUN_GOAL, "strategy": RUN_STRATEGY, "max_iterations": ITERATION_MAX},
+            fields={
+                "goal": RUN_GOAL, "strategy": RUN_STRATEGY, "max_iterations": ITERATION_MAX,
+                **_BUDGETED,
+            },
             started=RUNS_STARTED, active=RUN_ACTIVE, ended=RUNS_COMPLETED, duration=RUN_DURATION,
+            guarded=True,
         ),
         Kind(
             "iteration", "iteration", "iteration", ids={"number": "iteration"},
             fields={"max": ITERATION_MAX}, ended=ITERATIONS, duration=ITERATION_DURATION,
         ),
         Kind(
-            "phase", "phase {}", "phase", name_slot="phase", fields={"number": PHASE_NUMBER},
-            duration=PHASE_DURATION,
+            "phase", "phase {}", "phase", name_slot="phase",
+            fields={"number": PHASE_NUMBER, **_BUDGETED}, duration=PHASE_DURATION, guarded=True,
         ),
         Kind(
             "agent", "invoke_agent {}", "invoke_agent", name_slot="agent", name_key=AGENT_NAME,
             id_field="agent_id", operation="invoke_agent", ids={"agent_id": "agent_id"},
             fields={
                 "model": REQUEST_MODEL, "attempt": AGENT_ATTEMPT, "exit_code": AGENT_EXIT_CODE,
+                **_BUDGETED,
             },
-            active=AGENT_ACTIVE, ended=AGENT_ATTEMPTS, duration=AGENT_DURATION,
+            active=AGENT_ACTIVE, ended=AGENT_ATTEMPTS, duration=AGENT_DURATION, guarded=True,
         ),
         Kind(
             "task", "task {}", "task", name_slot="", id_field="task_id", ids={"task_id": "task_id"},
@@ -447,8 +435,9 @@ KINDS: Final[dict[str, Kind]] = {
                 "feature": TASK_FEATURE, "state": TASK_STATE, "lease_owner": LEASE_OWNER,
                 "persona_id": PERSONA_ID, "queue": TASK_QUEUE,
                 "lease_acquired_at": LEASE_ACQUIRED, "lease_expires_at": LEASE_EXPIRES,
+                **_BUDGETED,
             },
-            duration=TASK_DURATION,
+            duration=TASK_DURATION, guarded=True,
         ),
         Kind(
             "tool", "execute_tool {}", "execute_tool", name_key=TOOL_NAME,
@@ -476,8 +465,19 @@ KINDS: Final[dict[str, Kind]] = {
             fields={"agent_type": WORKER_TYPE},
         ),
         Kind(
-            "human", "human {}", "human", name_key=WAIT_REASON, started=HITL_ESCALATIONS,
-            active=HITL_WAITING, duration=HITL_WAIT_DURATION,
+            "human", "human {}", "human", name_key=WAIT_REASON,
+            fields={
+                "attempts": WAIT_ATTEMPTS, "last_error": WAIT_ERROR, "priority": WAIT_PRIORITY,
+            },
+            started=HITL_ESCALATIONS, active=HITL_WAITING, duration=HITL_WAIT_DURATION,
+        ),
+        Kind(
+            "restore", "restore", "restore",
+            fields={
+                "checkpoint_id": CHECKPOINT_ID, "undo_id": RESTORE_UNDO,
+                "changed": RESTORE_CHANGED,
+            },
+            ended=RESTORES,
         ),
     )
 }  # fmt: skip

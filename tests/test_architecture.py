@@ -15,7 +15,7 @@ PACKAGE: Final = Path(__file__).parent.parent / "otel_agents"
 # Each level may import from those before it, and from its own where the line says so. A new
 # module has to be placed here on purpose.
 LEVELS: Final = (
-    {"reasons"},
+    {"reasons", "words"},
     {"version", "vocabulary", "errors", "environment_variables", "py"},
     {
         "usage",
@@ -26,16 +26,28 @@ LEVELS: Final = (
         "profiles",
         "asyncwith",
         "server_vocabulary",
+        "budget",
+        "waits",
     },
-    {"signals", "tally", "templates", "settings_file", "settings", "kept"},
+    {
+        "signals",
+        "tally",
+        "templates",
+        "settings_file",
+        "settings_checks",
+        "settings_guards",
+        "settings",
+        "kept",
+    },
     {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types", "exposition"},
+    {"checkpoint"},
     {"announced", "progress_details"},
     {"runtime", "state"},
     {"store"},
     {"measures", "telling", "runtime_events", "scrape"},
-    {"location", "wrapper"},
+    {"location", "wrapper", "under_way"},
     {"scope", "drive"},
-    {"heartbeat", "tool_call", "progress_scopes"},
+    {"heartbeat", "tool_call", "progress_scopes", "human", "ledgers", "answers", "checkpoints"},
     {"workers"},
     {"tasks", "breakers"},
     {"model_call", "scopes", "stamping", "logs", "agent_logs", "kpi_sink"},
@@ -54,6 +66,10 @@ NEIGHBOURS: Final = {
     ("stamping", "model_call"),
     ("settings", "settings_file"),
     ("settings_file", "settings"),
+    ("settings", "settings_checks"),
+    ("settings", "settings_guards"),
+    ("settings_guards", "settings_checks"),
+    ("settings_guards", "settings_file"),
 }
 # A third-party package is imported only where it is named or built on.
 OWNERS: Final = {
