@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         task,
         tool,
         validation,
+        waiting_for_human,
         worker,
     )
     from otel_agents.scrape import prometheus_text
@@ -69,6 +70,7 @@ __all__ = [
     "task",
     "tool",
     "validation",
+    "waiting_for_human",
     "worker",
 ]
 

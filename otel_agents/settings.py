@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 from otel_agents import settings_file, settings_guards
+from otel_agents.budget import Budget  # noqa: TC001 - fields of a struct
 from otel_agents.settings_checks import CHECKS, SINK, is_amount
 from otel_agents.settings_file import meant, near
+from otel_agents.settings_guards import CheckpointSettings  # noqa: TC001 - the same
 from otel_agents.values import REDACTED, SECRET_PATTERNS, redact
 from otel_agents.workspace import Workspace, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_agents.budget import Budget
     from otel_agents.settings_checks import Check
-    from otel_agents.settings_guards import CheckpointSettings
 
 PREFIX: Final = "OTEL_AGENTS_"
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -107,12 +107,11 @@ SETTINGS: Final = (
     Setting("disabled", DISABLED, "", "false", "true switches all telemetry off."),
     *(Setting("budgets", *of) for of in settings_guards.BUDGET_SETTINGS),
     *(Setting("checkpoint", *of) for of in settings_guards.CHECKPOINT_SETTINGS),
-    Setting("later", "", "[store]", "", "How long and how much the store keeps."),
+    Setting("retention", "", "[store]", "", "How long and how much the store keeps."),
 )  # fmt: skip
 
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 _WRAP_KEYS: Final = ("target", "scope", "name", "fields", "attributes")
-_LATER: Final = ("store",)
 _LOGIN: Final = re.compile(r"(?<=://)[^/\s@'\"]*(?=@)")
 
 _CAPTURES: Final[tuple[Capture, ...]] = (
@@ -138,8 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `file` is the path of the file that was read. Paths are absolute: those of the file go from its
     directory, those of the environment from the working directory. `spool` is `1` or a path.
-    `checkpoint` is None where there is no such table. `later` holds tables that other parts read,
-    as they are in the file.
+    `checkpoint` is None where there is no such table; `retention` is the table [store] as it is.
     """
 
     file: str | None = None
@@ -163,7 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool = False
     budgets: tuple[Budget, ...] = ()
     checkpoint: CheckpointSettings | None = None
-    later: dict[str, Any] = {}
+    retention: dict[str, Any] = {}
     problems: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -202,9 +200,7 @@ class _Loader:
         self._complain_of_unknown()
         given: dict[str, Any] = {name: self._first(name, check) for name, check in CHECKS.items()}
         given["sinks"] = self._sinks(given["sinks"])
-        later: dict[str, Any] = {key: self.table[key] for key in _LATER if key in self.table}
-        if isinstance(later.get("store"), str):
-            del later["store"]
+        stored = self.table.get("store")
         redacted = self._table("redact", ("names", "patterns"))
         return Settings(
             file=None if self.file.path is None else str(self.file.path),
@@ -217,12 +213,12 @@ class _Loader:
             disabled=self._disabled(),
             budgets=tuple(settings_guards.budgets(self.file, self._say)),
             checkpoint=settings_guards.checkpoint(self.file, self._say),
-            later=later,
+            retention=stored if isinstance(stored, dict) else {},
             problems=tuple(self.problems),
         )
 
     def _complain_of_unknown(self) -> None:
-        known = {*CHECKS, *_LATER, "wrap", "prices", "redact", "budget", "checkpoint"}
+        known = {*CHECKS, "wrap", "prices", "redact", "budget", "checkpoint"}
         for key in self.table:
             if key not in known:
                 self._say(self._at(key), f"there is no such setting{meant(key, known)}")

@@ -15,7 +15,11 @@ def _path(value: Any, directory: Path) -> str:
     if not isinstance(value, str):
         message = "it must be the path of a directory"
         raise ValueError(message)  # noqa: TRY004 - one kind of error for a wrong setting
-    return str((directory / Path(value).expanduser()).absolute())
+    try:
+        return str((directory / Path(value).expanduser()).absolute())
+    except RuntimeError:  # `~name` of nobody
+        message = f"{value!r} begins with a user's home that is not known"
+        raise ValueError(message) from None
 
 
 def _spool(value: Any, directory: Path) -> str | None:

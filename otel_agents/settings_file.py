@@ -51,7 +51,7 @@ def find(named: str, cwd: Path, say: Callable[[str, str], None]) -> SettingsFile
     except OSError:  # the working directory was removed
         return SettingsFile()
     if named:
-        path = here / Path(named).expanduser()
+        path = here / os.path.expanduser(named)  # noqa: PTH111 - `Path.expanduser` can raise
         if path.is_file():
             return _read(path, say, must=True)
         say(str(path), "the settings file is not there; no other is read")

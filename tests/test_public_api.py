@@ -13,6 +13,8 @@ def test_the_public_names_are_these() -> None:
     assert sorted(otel_agents.__all__) == [
         "Breaker",
         "BreakerOpen",
+        "Budget",
+        "BudgetExceeded",
         "Emitter",
         "EventError",
         "OtelAgentsInstrumentor",
@@ -38,6 +40,7 @@ def test_the_public_names_are_these() -> None:
         "task",
         "tool",
         "validation",
+        "waiting_for_human",
         "worker",
     ]
     for name in otel_agents.__all__:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_agents import settings_file
@@ -278,9 +278,9 @@ def test_the_store_is_a_url_or_a_table_with_one(tmp_path: Path) -> None:
     plain = read(tmp_path / "a", 'store = "sqlite:///x.db"')
     table = read(tmp_path / "b", '[store]\nurl = "postgresql://db/x"\nretain_days = 3')
 
-    assert (plain.store, plain.later) == ("sqlite:///x.db", {})
+    assert (plain.store, plain.retention) == ("sqlite:///x.db", {})
     assert table.store == "postgresql://db/x"
-    assert table.later == {"store": {"url": "postgresql://db/x", "retain_days": 3}}
+    assert table.retention == {"url": "postgresql://db/x", "retain_days": 3}
 
 
 @pytest.mark.parametrize(
@@ -455,12 +455,10 @@ def test_patterns_must_compile_as_they_are_used(tmp_path: Path) -> None:
     assert "write flags as (?i:…)" in found.problems[2]
 
 
-def test_tables_of_other_parts_are_kept_as_they_are(tmp_path: Path) -> None:
-    """Budgets and checkpoints are read elsewhere, so they are no slip here."""
-    found = read(tmp_path, "[[budget]]\nusd = 5\n[checkpoint]\nauto = true")
-
-    assert found.later == {"budget": [{"usd": 5}], "checkpoint": {"auto": True}}
-    assert found.problems == ()
+def test_the_table_of_the_store_is_kept_as_it_is(tmp_path: Path) -> None:
+    """The server reads it; a URL of the store is none."""
+    assert read(tmp_path, "[store]\nretain_days = 3").retention == {"retain_days": 3}
+    assert read(tmp_path, 'store = "sqlite:///x"').retention == {}
 
 
 def test_an_unknown_setting_is_said_with_what_was_meant(tmp_path: Path) -> None:
@@ -508,6 +506,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS | st.text(), VALUES))
+@example(table={"home": "~nobody-of-this-name"})
 def test_no_content_of_a_file_raises(table: dict[str, object]) -> None:
     """Whatever a file holds, settings come out and each problem is one sentence."""
     problems: list[str] = []

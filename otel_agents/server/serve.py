@@ -127,7 +127,7 @@ class Server:
         store = self.store = open_store(
             options.store or self._settings.store,
             self._workspace,
-            retain=retention_of(self._settings.later.get("store")),
+            retain=retention_of(self._settings.retention),
             prices=Prices(self._settings.prices),
         )
         store.start()

@@ -281,7 +281,7 @@ def test_a_span_goes_from_a_node_s_agent_to_the_server(
 def send(url: str) -> str:
     """Send a span by the SDK, and return its trace's id."""
     provider = TracerProvider(resource=Resource({"service.name": "shop"}))
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(url)))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(url, timeout=60)))
     with closing(_Closing(provider)):
         attributes = {"db.password": "hunter2"}
         with provider.get_tracer("shop").start_as_current_span(

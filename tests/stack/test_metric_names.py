@@ -92,7 +92,7 @@ def test_a_scrape_has_the_names_labels_and_counts_of_otlp(backends: Backends, se
     data = reader.get_metrics_data()
     assert data is not None
     where = f"http://127.0.0.1:{backends.stack.ports['otlp_http']}/v1/metrics"
-    exporter = OTLPMetricExporter(where)
+    exporter = OTLPMetricExporter(where, timeout=60)
     assert exporter.export(data) is MetricExportResult.SUCCESS
     exporter.shutdown()
 
