@@ -39,11 +39,13 @@ generated: $(VENV)/.done
 	@$(BIN)/python docs/events.py --check
 	@$(BIN)/python -m dashboards --check
 
-bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold starts, and ingest
+bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold starts, guards, checkpoints, and ingest
 	@$(BIN)/python benchmarks/hot_path.py
 	@$(BIN)/python benchmarks/import_time.py
 	@$(BIN)/python benchmarks/status_cold.py
 	@$(BIN)/python benchmarks/emit.py --quick
+	@$(BIN)/python benchmarks/guards.py
+	@$(BIN)/python benchmarks/checkpoint.py --quick
 	@$(BIN)/python benchmarks/ingest.py --quick
 
 stack: $(VENV)/.done ## start the whole stack: in containers where there is an engine with Compose, else natively

@@ -18,6 +18,7 @@ from otel_agents.vocabulary import (
     AGENT_ACTIVE,
     AGENT_ATTEMPTS,
     AGENT_DURATION,
+    AGENT_WAIT_DURATION,
     CRITIC_DECISIONS,
     HITL_WAIT_DURATION,
     KPI_METRICS,
@@ -135,8 +136,8 @@ def _agents() -> list[Panel]:
     return [
         lines(
             "Agent duration",
-            "How long attempts took that ended of late. The diamonds are single attempts: a click "
-            "leads to the trace.",
+            "How long attempts took that ended of late, without what they waited for humans. The "
+            "diamonds are single attempts: a click leads to the trace.",
             "s",
             *quantiles(
                 {name: durations(share, RECENT) for share, name in QUANTILES}, exemplars=True
@@ -150,12 +151,13 @@ def _agents() -> list[Panel]:
         ),
         lines(
             "Active and waiting",
-            "Seconds that ended in each step of the line: attempts of agents, and of them the "
-            "answers of models and (with the latest conventions) calls of tools; beside them waits "
-            "for humans. Work side by side counts in full. Only the attempts follow the choice of "
-            "agents.",
+            "Seconds that ended in each step of the line: attempts of agents without their waits, "
+            "and those waits; answers of models and (with the latest conventions) calls of tools; "
+            "all waits for humans, agents' or not. Work side by side counts in full. Only the "
+            "attempts and their waits follow the choice of agents.",
             "s",
-            Query(grown(AGENT_DURATION, BAR, part="sum", where=OF_AGENT), "agents"),
+            Query(grown(AGENT_DURATION, BAR, part="sum", where=OF_AGENT), "agents at work"),
+            Query(grown(AGENT_WAIT_DURATION, BAR, part="sum", where=OF_AGENT), "agents waiting"),
             Query(_seconds("model_duration"), "waiting for models"),
             Query(_seconds("tool_duration"), "in tools"),
             Query(grown(HITL_WAIT_DURATION, BAR, part="sum", where=JOB), "waiting for humans"),
@@ -169,6 +171,11 @@ def _agents() -> list[Panel]:
                        "percentunit", ((0.05, "orange"), (0.2, "red"))),
                 *(Column(name, durations(share, RANGE, ["agent"]), "s")
                   for share, name in QUANTILES),
+                Column(
+                    "Waited for humans",
+                    grown(AGENT_WAIT_DURATION, RANGE, by=["agent"], part="sum", where=OF_AGENT),
+                    "s",
+                ),
                 Column("Tries a call", _tries(RANGE, ["agent"]), "none", ((_RETRIES, "red"),)),
             ],
             sort="p95", width=16, links=of_agent(column("Agent")),

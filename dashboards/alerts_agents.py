@@ -37,7 +37,6 @@ _TOOL: Final = ("job", "tool")
 _AGENT: Final = ("job", "workflow", "agent")
 _WORKER: Final = ("worker_type", "queue")
 _RATE_LIMITED: Final = reasons.PROVIDER_RETRIES["RATE_LIMITED"].code
-_SUCCESS: Final = "success"
 
 
 def _within(name: str) -> str:
@@ -140,7 +139,7 @@ WORKERS: Final = (
             "CheckpointFailing",
             grown(
                 CHECKPOINTS, _within("CheckpointFailing"), by=("job",),
-                where={"result": "!=" + _SUCCESS},
+                where={"result": "error"},
             ),
         ),
         "A checkpoint could not be taken.",

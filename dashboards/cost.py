@@ -213,8 +213,8 @@ def _budgets() -> list[Panel]:
     return [
         lines(
             "Budget burn",
-            "Share of each budget that is spent, by the program that has spent most of it: where "
-            f"its line would cross 1 the budget ends. {_ALL_AGENTS}",
+            "Share that is spent of each budget, while what it is for is under way; of several of "
+            f"one name the most spent. Where its line would cross 1 the budget ends. {_ALL_AGENTS}",
             "percentunit", Query(most(BUDGET_UTILIZATION), "{{budget}} ({{unit}})"),
             steps=_BUDGET_STEPS, nothing="No budget is set",
         ),
@@ -233,8 +233,7 @@ def _budgets() -> list[Panel]:
             "Budgets nearly or wholly spent",
             f"A bar counts what the programs told in it. {_ALL_AGENTS}",
             "short",
-            Query(grown(BUDGET_EVENTS, BAR, by=["budget", "level"], where=JOB),
-                  "{{budget}}: {{level}}"),
-
+            Query(grown(BUDGET_EVENTS, BAR, by=["budget", "unit", "level"], where=JOB),
+                  "{{budget}} ({{unit}}): {{level}}"),
         ),
     ]  # fmt: skip

@@ -116,8 +116,8 @@ def _runs() -> list[Panel]:
         ),
         lines(
             "Run duration",
-            "How long runs took that ended of late, cancelled ones too. The diamonds are single "
-            "runs: a click leads to the trace.",
+            "How long runs took that ended of late, cancelled ones too, without what they waited "
+            "for humans. The diamonds are single runs: a click leads to the trace.",
             "s",
             *quantiles(
                 {name: quantile(share, RUN_DURATION, RECENT, where=OF_WORKFLOW)

@@ -99,8 +99,8 @@ def _runs() -> list[Panel]:
     return [
         lines(
             "Run duration",
-            "How long runs took that ended of late. The diamonds are single runs: a click leads to "
-            "the trace.",
+            "How long runs took that ended of late, without what they waited for humans. The "
+            "diamonds are single runs: a click leads to the trace.",
             "s",
             *quantiles(
                 {name: quantile(share, RUN_DURATION, RECENT, where=OF_WORKFLOW)
@@ -156,8 +156,8 @@ def _phases() -> list[Panel]:
     return [
         pie(
             "Where the time goes",
-            "Time spent in each phase that ended within the time shown. Phases inside of phases "
-            "count in both.",
+            "Time spent in each phase that ended within the time shown, waits for humans left out. "
+            "Phases inside of phases count in both.",
             "s", Query(phases(RANGE, "sum"), "{{phase}}"),
         ),
         lines(

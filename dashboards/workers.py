@@ -34,6 +34,7 @@ from otel_agents.vocabulary import (
     KPI_METRICS,
     QUEUE_OLDEST,
     QUEUE_SIZE,
+    RESTORES,
     TASK_DURATION,
     WORKER_COUNT,
 )
@@ -59,7 +60,7 @@ def build(links: Links) -> dict[str, Any]:
     return board(
         "workers",
         "Workers and queues",
-        "Workers, their heartbeats, queues and tasks, circuit breakers, checkpoints.",
+        "Workers, their heartbeats, queues and tasks, circuit breakers, checkpoints, restores.",
         [
             Row("At a glance, as the server knows", _glance()),
             Row("Workers", _workers()),
@@ -214,8 +215,13 @@ def _breakers() -> list[Panel]:
             words=_BREAKER_WORDS, width=12, nothing="No breaker was ever used",
         ),
         bars(
-            "Checkpoints by result",
-            "A bar counts the checkpoints taken in it, and those that could not be.", "short",
-            Query(grown(CHECKPOINTS, BAR, by=["result"], where=JOB), "{{result}}"), width=12,
+            "Checkpoints and restores by result",
+            "A bar counts the checkpoints of the working tree taken in it (success), not needed as "
+            "nothing had changed (skip) and that could not be taken (error: an alert), and the "
+            "restores that agents asked for.",
+            "short",
+            Query(grown(CHECKPOINTS, BAR, by=["result"], where=JOB), "checkpoint: {{result}}"),
+            Query(grown(RESTORES, BAR, by=["result"], where=JOB), "restore: {{result}}"),
+            width=12,
         ),
     ]  # fmt: skip

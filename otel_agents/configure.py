@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_agents import agent_logs, heartbeat, runtime, values
 from otel_agents.boundary import boundary, caught
 from otel_agents.kpi_sink import kpis_of
+from otel_agents.ledgers import Ledgers
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_agents.pipeline import Sink
+    from otel_agents.runtime import Checkpoints
     from otel_agents.settings import Settings
+    from otel_agents.state.run import RunState
     from otel_agents.workspace import Workspace
 
+_STORES: Final = frozenset({"sqlite", "postgresql", "postgres"})
 _NO_PROVIDER: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
 
 
@@ -62,6 +66,7 @@ def build(settings: Settings | None = None) -> Runtime:
         agent_logs.install(
             home, capture_stdout=settings.capture_stdout, dropped=_count_one(metrics)
         )
+    from otel_agents.answers import answers_of
     from otel_agents.usage import Prices
 
     try:
@@ -79,10 +84,37 @@ def build(settings: Settings | None = None) -> Runtime:
         attach_processor=attach_processors,
         log_file=None if home is None else _log_file,
         event_sinks=functools.partial(_event_sinks, settings, home),
+        budgets=Ledgers(settings.budgets, functools.partial(_recalled, settings, home)),
+        answers=answers_of(settings),
+        checkpoints=_checkpoints(settings, metrics),
     )
     if pipeline.sinks:
         kpis_of(made)
     return made
+
+
+def _recalled(settings: Settings, home: Workspace | None, run_id: str) -> RunState | None:
+    """Find what a run of an id that the program gave it spent in an earlier process."""
+    from otel_agents.store import store_url
+    from otel_agents.store.recall import recalled
+
+    files = [] if home is None else home.signal_files()
+    urls = [] if settings.store is None and home is None else [store_url(settings.store, home)]
+    for url in settings.sinks or ():
+        scheme, _, rest = url.partition(":")
+        if scheme == "jsonl" and rest:
+            files.append(Path(rest.removeprefix("//")))
+        elif scheme in _STORES and rest.strip("/"):
+            urls.append(url)
+    return recalled(run_id, files, list(dict.fromkeys(urls)))
+
+
+def _checkpoints(settings: Settings, metrics: Metrics) -> Checkpoints | None:
+    if settings.checkpoint is None:
+        return None
+    from otel_agents.checkpoints import AutoCheckpoints  # only where they are asked for
+
+    return AutoCheckpoints(settings.checkpoint, Path.cwd(), metrics)
 
 
 def _log_file(agent_id: str) -> dict[str, str]:

@@ -46,6 +46,10 @@ class Counts:
         self._attempts[key] = found = self._attempts.get(key, 0) + 1
         return found
 
+    def attempts(self, task_id: str | None, agent: str | None) -> int:
+        """Return how often an agent has tried a task so far, at least once."""
+        return 1 if task_id is None else self._attempts.get((task_id, agent), 1)
+
 
 class Frame:
     """The ids in force, the attributes made of them, and the scope that set them.
@@ -60,6 +64,16 @@ class Frame:
         self.stamp = stamp
         self.counts = counts
         self.scope = scope
+
+
+def told_by(scope: Any) -> str:
+    """Return the id of the nearest scope, from this one outwards, that has signals of its own.
+
+    A tool or a model call has none: what is inside it is inside its agent. "" outside any scope.
+    """
+    while scope is not None and not (scope.kind.starts or scope.kind.ends):
+        scope = scope.parent
+    return "" if scope is None else scope.scope_id
 
 
 def stamp_of(ids: Ids) -> dict[str, Any]:

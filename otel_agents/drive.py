@@ -9,17 +9,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
+from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from otel_agents import runtime
 from otel_agents.boundary import caught
+from otel_agents.context import current_task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 
     from otel_agents.scope import Scope
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
+_T = TypeVar("_T")
 
 
 class Finish(Protocol):
@@ -27,6 +32,63 @@ class Finish(Protocol):
 
     def __call__(self, scope: Scope, result: Any, /) -> None:
         """Take from the result what the scope wants to keep."""
+
+
+async def begin(scope: Scope, start: Callable[[], None] | None = None) -> None:
+    """Start a scope in asynchronous code: where it waits for a checkpoint the event loop goes on.
+
+    `start` is what starts it, by default `begin`. Outside asyncio it waits where it is.
+    """
+    start = scope.begin if start is None else start
+    waits = None
+    try:
+        checkpoints = runtime.get().checkpoints
+        if checkpoints is not None and checkpoints.concern(scope) and current_task() is not None:
+            waits = checkpoints
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("checkpoint", error)
+    if waits is None:
+        start()
+    else:
+        await waits.aside(start, scope.end)
+
+
+async def in_thread(work: Callable[[], _T], late: Callable[[BaseException], None]) -> _T:
+    """Return what `work` returns from a thread of its own.
+
+    The host's executor may be busy. Where the caller is cancelled the work goes on, and `late` is
+    called with the error as soon as it is done.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def finish(result: Any, error: BaseException | None) -> None:
+        if done.cancelled():
+            late(asyncio.CancelledError())
+        elif error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    def act() -> None:
+        result = failed = None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            failed = error
+        try:
+            loop.call_soon_threadsafe(finish, result, failed)
+        except RuntimeError:  # the loop is closed
+            late(asyncio.CancelledError())
+
+    inside = copy_context().run
+    threading.Thread(target=inside, args=(act,), name="otel-agents-aside", daemon=True).start()
+    try:
+        return await done
+    except BaseException as error:
+        if done.done() and not done.cancelled() and done.exception() is None:
+            late(error)
+        raise
 
 
 def is_lazy(function: Any) -> bool:
@@ -102,8 +164,12 @@ def _done(scope: Scope, result: Any, finish: Finish | None) -> None:
     scope.end()
 
 
-async def _await_in(scope: Scope, work: Awaitable[Any], finish: Finish | None) -> Any:
-    scope.begin()
+async def _await_in(scope: Scope, work: Coroutine[Any, Any, Any], finish: Finish | None) -> Any:
+    try:
+        await begin(scope)
+    except BaseException:
+        work.close()  # it will not be awaited
+        raise
     scope.attach()
     try:
         result = await work
@@ -156,7 +222,7 @@ def _step(
 async def _step_async(
     scope: Scope, inner: AsyncGenerator[Any, Any], finish: Finish | None
 ) -> AsyncGenerator[Any, Any]:
-    scope.begin()
+    await begin(scope)
     resume: Callable[[], Awaitable[Any]] = inner.__anext__
     while True:
         scope.attach()

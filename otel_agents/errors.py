@@ -5,6 +5,7 @@
     ├── InvalidInputError  a filter, cursor, address or option that cannot be (exit 2)
     ├── EventError         an event of no known type, or with a wrong payload (exit 2)
     ├── BudgetExceeded     a model call that an enforced budget does not allow (exit 1)
+    ├── AlreadyAnsweredError a wait with an answer, or nobody who waits      (exit 1)
     ├── CheckpointError    a checkpoint or restore that cannot be made       (exit 1)
     ├── NotFoundError      no such run, agent, file or workspace             (exit 4)
     ├── UnauthorizedError  the server asks for another token                 (exit 2)
@@ -79,6 +80,12 @@ class BudgetExceeded(OtelAgentsError):  # noqa: N818 - the public name
     def __str__(self) -> str:
         amount, of = (f"{one:.6g} {self.unit}" for one in (self.spent, self.limit))
         return f"The budget of {self.budget} is spent: {amount} of {of}."
+
+
+class AlreadyAnsweredError(OtelAgentsError):
+    """The wait has an answer, or nobody waits for one any more."""
+
+    code = "invalid_input"
 
 
 class CheckpointError(OtelAgentsError):

@@ -7,6 +7,7 @@ that a scope says too is told once: the scope's signal carries the program's pay
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from copy import copy
 from functools import partial
@@ -18,7 +19,9 @@ from opentelemetry.trace import get_current_span
 
 from otel_agents.announced import without
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, stamp_of
+from otel_agents.humans import asked_listeners
 from otel_agents.kept import kept
+from otel_agents.ledgers import Ledgers
 from otel_agents.runtime_events import emit_fact
 from otel_agents.scope import Scope
 from otel_agents.signals import Ids
@@ -30,9 +33,6 @@ from otel_agents.values import cut
 from otel_agents.vocabulary import (
     AGENT_TOOLS,
     BUDGET_EVENTS,
-    BUDGET_LIMIT,
-    BUDGET_USAGE,
-    BUDGET_UTILIZATION,
     COST,
     COST_DIFFERENCE,
     COST_REPORTED,
@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_agents.announced import Announcement
+    from otel_agents.humans import HumanScope
     from otel_agents.runtime import Runtime
-    from otel_agents.vocabulary import Metric, Outcome
+    from otel_agents.vocabulary import Outcome
 
 _MAX_KNOWN: Final = 10_000
 _MAX_BITS: Final = 63
@@ -119,7 +120,6 @@ class _Known:
         self.agents: OrderedDict[tuple[str, str], list[tuple[str | None, Scope]]] = OrderedDict()
         self.tasks: OrderedDict[str, TaskScope] = OrderedDict()
         self.decisions = Decisions(_MAX_KNOWN)
-        self.budgets: dict[tuple[str, str], tuple[float, float]] = {}
 
     def queued(self, task_id: str, scope: TaskScope) -> None:
         self.tasks[task_id] = scope
@@ -269,6 +269,8 @@ def _settle(
         return
     ids = scope.frame.ids
     add(scope.own, _totals(scope), Usage(), reported)
+    if scope.ledgers and rt.budgets is not None:
+        rt.budgets.spend(scope, Usage(), reported)
     rt.metrics.add(COST, (ids.agent, ids.phase, None, None, outcome), reported)
 
 
@@ -328,6 +330,24 @@ def _decide(
 # ---------------------------------------------------------------------- humans and budgets
 
 
+def _asked(rt: Runtime, scope: HumanScope) -> None:
+    """Put the task that a human is asked about into review, where an event told of the task."""
+    task_id = scope.frame.ids.task_id
+    if rt.told is not None and task_id is not None and scope.around("task") is None:
+        act = partial(_review, rt, task_id, scope.context, time.time_ns())
+        rt.require_pipeline().later(act)
+
+
+def _review(rt: Runtime, task_id: str, context: Context, when: int) -> None:
+    task = _known_of(rt).tasks.get(task_id)
+    if task is not None:
+        task.dated = when
+        _in_context(context, partial(task.state, "IN_REVIEW"))
+
+
+asked_listeners.append(_asked)
+
+
 def _hitl_escalated(rt: Runtime, told: Told) -> None:
     place = _fact(rt, told, told.said.task_id)
     rt.metrics.add(HITL_ESCALATIONS, (place.frame.ids.workflow,))
@@ -338,27 +358,16 @@ def _budget(rt: Runtime, told: Told) -> None:
     payload = told.payload
     budget, unit = payload["scope"], payload.get("unit", "USD")
     _fact(rt, told, None)
-    budgets = _known_of(rt).budgets
-    if (budget, unit) in budgets or len(budgets) < _MAX_KNOWN:
-        budgets[budget, unit] = told.said.limit, told.said.spent
-    for metric, value in _BUDGETS:
-        rt.metrics.watch(metric, partial(_gauge, rt, value))
+    _ledgers_of(rt).told(rt.metrics, (budget, unit), told.said.limit, told.said.spent)
     level = told.type.removeprefix("budget_")
     rt.metrics.add(BUDGET_EVENTS, (budget, unit, level))
 
 
-def _gauge(
-    rt: Runtime, value: Callable[[float, float], float | None]
-) -> list[tuple[tuple[Any, ...], float]]:
-    found = ((key, value(*amounts)) for key, amounts in _known_of(rt).budgets.copy().items())
-    return [(key, amount) for key, amount in found if amount is not None]
-
-
-_BUDGETS: Final[tuple[tuple[Metric, Callable[[float, float], float | None]], ...]] = (
-    (BUDGET_LIMIT, lambda limit, _: limit),
-    (BUDGET_USAGE, lambda _, spent: spent),
-    (BUDGET_UTILIZATION, lambda limit, spent: spent / limit if limit else None),
-)
+def _ledgers_of(rt: Runtime) -> Ledgers:
+    """Return the budgets in force, that the gauges of those told by a program stand beside."""
+    if not isinstance(rt.budgets, Ledgers):
+        rt.budgets = Ledgers()
+    return rt.budgets
 
 
 def _fact(rt: Runtime, told: Told, task_id: str | None) -> _Place:

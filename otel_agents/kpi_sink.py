@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_agents.event_types import event_of
 from otel_agents.state.kpis import Kpis
+from otel_agents.state.kpis_signals import counted_of
 from otel_agents.vocabulary import KPI_METRICS
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class KpiSink:
             self._begin()
         with self._lock:
             for signal in signals:
-                event = event_of(signal)
+                event = counted_of(signal)
                 if event is not None:
                     self._kpis.apply(event)
 

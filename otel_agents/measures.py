@@ -58,7 +58,8 @@ def measure_duration(
     if metric is None:
         return
     labels = labelled(metric.labels, labels_of(scope, metric, outcome))
-    rt.metrics.record(metric, seconds - waited, labels, scope.context)
+    # Two clocks: the length is one's that never goes back, the waits' are times of the day.
+    rt.metrics.record(metric, max(0.0, seconds - waited), labels, scope.context)
     if waited and scope.kind.name == "agent":
         rt.metrics.record(AGENT_WAIT_DURATION, waited, labels, scope.context)
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
+from otel_agents import runtime
 from otel_agents.boundary import caught
+from otel_agents.context import current_frame
 from otel_agents.details import emit_details
+from otel_agents.errors import BudgetExceeded
 from otel_agents.reasons import FALLBACKS, MODEL_RETRIES, PROVIDER_RETRIES
 from otel_agents.runtime_events import route, say
 from otel_agents.scope import Scope
@@ -105,18 +108,21 @@ class ModelCall(Scope):
     `answered` tells what came back; without it the usage counts as unseen. `again` says that the
     call repeats a question whose answer was refused, `continues` that it fetches the rest of an
     answer; both are told before the call starts. `refusal` is why the answer was refused, as a
-    code of `reasons.MODEL_RETRIES`; `length` how many messages its agent has.
+    code of `reasons.MODEL_RETRIES`; `length` how many messages its agent has; `billed` that its
+    answer is there already, so that no budget can prevent it.
     """
 
     __slots__ = (
-        "again", "content", "continues", "covered_by", "details", "failed_requests",
+        "again", "billed", "content", "continues", "covered_by", "details", "failed_requests",
         "finish_reasons", "first_chunk", "last_failed", "length", "provider", "refusal",
-        "response_id", "response_model", "trouble", "troubles", "unseen", "url", "used",
+        "response_id", "response_model", "so_far", "trouble", "troubles", "unseen", "url", "used",
     )  # fmt: skip
 
     def _reset(self) -> None:
         super()._reset()
         self.used: Usage | None = None
+        self.so_far: Usage | None = None
+        self.billed = False
         self.provider = str(self._fields.get("provider") or "")
         self.response_model = ""
         self.response_id = ""
@@ -135,6 +141,21 @@ class ModelCall(Scope):
         self.troubles: list[str] = []
         self.unseen = False
         self.content: dict[str, str] = {}
+
+    def start(self, context: Context | None = None) -> None:
+        """Open the span, unless a budget of the scopes around does not allow the call.
+
+        Raises:
+            BudgetExceeded: A budget that enforces is spent; the call is not begun.
+
+        """
+        if not self.billed:
+            admit(context)
+        super().start(context)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the span; a stream that a budget cut is no failure of the provider's."""
+        super().end(GeneratorExit() if isinstance(error, BudgetExceeded) else error)
 
     def _start_in(self, rt: Runtime, context: Context) -> None:
         super()._start_in(rt, context)
@@ -230,10 +251,41 @@ class ModelCall(Scope):
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("model response", error)
 
-    def chunk(self) -> None:
-        """Say that a chunk with content arrived; only the first one counts."""
+    def chunk(self, usage: Usage | None = None) -> None:
+        """Say that a chunk with content arrived; only the first one counts.
+
+        `usage` is what the provider says was used so far, where it does. It counts, once, where
+        `answered` or `response` says nothing more.
+
+        Raises:
+            BudgetExceeded: It is more than a budget that enforces has left: end the stream.
+
+        """
         if self.first_chunk is None and self._started:
             self.first_chunk = (time.perf_counter_ns() - self._started) / 1e9
+        if usage is not None:
+            self.spending(usage)
+
+    @property
+    def limited(self) -> bool:
+        """Whether a budget that enforces holds for the call."""
+        ledgers: tuple[Any, ...] = self.ledgers
+        return any(ledger.enforced for ledger in ledgers)
+
+    def spending(self, usage: Usage) -> None:
+        """Take what was used so far, and raise BudgetExceeded where it is too much."""
+        if usage == self.so_far:
+            return
+        self.so_far = usage
+        rt = self._rt
+        if rt is None or rt.budgets is None or not self.limited:
+            return
+        try:
+            cost = self._cost(rt, usage, self.response_model or self.name or "")
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("model chunk", error)
+            cost = None
+        rt.budgets.check(self, usage, cost)
 
     def sent(self, *, refused: bool = False, lost: bool = False, trouble: str = "") -> None:
         """Say how a request of the call to its provider went; without any, one went well.
@@ -260,6 +312,8 @@ class ModelCall(Scope):
     ) -> None:
         super()._finish(rt, outcome, seconds, attributes)
         usage = self.used
+        if usage is None and self.so_far is not None:
+            usage = replace(self.so_far, complete=False)
         if usage is None:
             refused = self.last_failed and outcome in _UNANSWERED
             usage = Usage(requests=1) if refused else _UNKNOWN
@@ -388,6 +442,17 @@ def _read(payload: object, *names: str) -> object:
 
 def _field(payload: object, name: str) -> object:
     return getattr(payload, name, None)
+
+
+def admit(context: Context | None = None) -> None:
+    """Raise BudgetExceeded where a budget allows no model call in a context, the current one."""
+    rt = runtime.peek()
+    if rt is None or rt.budgets is None or rt.disabled:
+        return
+    frame = current_frame(context)
+    scope = None if frame is None else frame.scope
+    if scope is not None and scope.ledgers:
+        rt.budgets.check(scope)
 
 
 def settle(holder: Scope, rt: Runtime, outcome: Outcome, *, final: bool = True) -> None:

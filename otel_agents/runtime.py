@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from otel_agents.usage import Prices, Usage
 
 
-class Ledger(Protocol):
-    """What was spent of one budget."""
-
-
 class Budgets(Protocol):
     """The budgets in force; see `ledgers.py`."""
 
@@ -49,8 +45,20 @@ class Budgets(Protocol):
 class Checkpoints(Protocol):
     """What saves the working tree by itself; see `checkpoints.py`."""
 
+    def concern(self, scope: Any) -> bool:
+        """Say whether a scope may have to wait when it starts."""
+
+    async def aside(self, start: Callable[[], None], end: Callable[[BaseException], None]) -> None:
+        """Call `start` in a thread; `end` what it started where the caller is cancelled."""
+
     def before(self, scope: Any, attributes: dict[str, Any]) -> None:
-        """Save the tree before a guarded scope, and put the checkpoint's id on its attributes."""
+        """Save the tree before a scope that needs it, and put the checkpoint's id on it."""
+
+    def opened(self, scope: Any) -> None:
+        """Take note of a scope that has started."""
+
+    def closed(self, scope: Any) -> None:
+        """Take note of a scope that ends."""
 
 
 class Answers(Protocol):

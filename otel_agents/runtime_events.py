@@ -14,7 +14,7 @@ from opentelemetry.trace import get_current_span
 
 from otel_agents import runtime
 from otel_agents.boundary import caught
-from otel_agents.context import Frame, current_frame
+from otel_agents.context import Frame, current_frame, told_by
 from otel_agents.reasons import EXECUTION_RETRIES, ROUTES, Reason
 from otel_agents.signals import Ids, Signal, signal_id
 from otel_agents.state.liveness import here
@@ -129,7 +129,7 @@ def emit_fact(
     else:
         frame = current_frame()
         ids = Ids() if frame is None else frame.ids
-        parent = "" if frame is None or frame.scope is None else frame.scope.scope_id
+        parent = "" if frame is None else told_by(frame.scope)
         span = get_current_span().get_span_context()
     pipeline.emit(
         Signal(

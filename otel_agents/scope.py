@@ -27,6 +27,7 @@ from otel_agents.announced import call_of
 from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
 from otel_agents.context import FRAME_KEY, Counts, Frame, current_frame, enter, leave
+from otel_agents.drive import begin, decorate
 from otel_agents.failures import failure_of, outcome_of
 from otel_agents.location import field_of, locate
 from otel_agents.measures import labels_of, measure_conventions, measure_duration
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_agents.pipeline import Pipeline
-    from otel_agents.runtime import Ledger
     from otel_agents.signals import Edge, Failure
     from otel_agents.tally import Model
     from otel_agents.telling import Pending
@@ -123,7 +123,7 @@ class Scope(AsyncWith):
         # What was told inside and is not dealt with yet has to be, before the end.
         self.awaited: Pipeline | None = None
         # The budgets it spends from, and how long it waited for humans.
-        self.ledgers: tuple[Ledger, ...] = ()
+        self.ledgers: tuple[Any, ...] = ()
         self.waits: Waits | None = None
         self.id = ""
         self.scope_id = ""
@@ -159,10 +159,14 @@ class Scope(AsyncWith):
         self.detach()
         self.end(error)
 
+    async def __aenter__(self) -> Self:
+        """Open the scope as `with` does, but wait without the event loop where it has to."""
+        await begin(self, self.start)
+        self.attach()
+        return self
+
     def __call__(self, function: _F) -> _F:
         """Decorate a function, coroutine function, generator or async generator."""
-        from otel_agents.drive import decorate
-
         return decorate(function, self.fresh)
 
     # ------------------------------------------------------------------ start, attach, end
@@ -190,7 +194,7 @@ class Scope(AsyncWith):
     def _start_in(self, rt: runtime.Runtime, context: Context) -> None:
         kind = self.kind
         attributes = self._take_place(context)
-        if kind.guarded and rt.checkpoints is not None:
+        if rt.checkpoints is not None:
             rt.checkpoints.before(self, attributes)  # its time is none of the scope's
         # What a sampler may want to know; the rest is put on the span once there is one.
         sampled_by = {OPERATION.key: kind.operation} if kind.operation else {}
@@ -225,12 +229,12 @@ class Scope(AsyncWith):
         if kind.active is not None:
             self._active_key = labels_of(self, kind.active)
             metrics.add(kind.active, self._active_key)
-        under_way.note(self)
         if kind.starts and rt.pipeline is not None:
             stamp = self.frame.stamp
             own = {key: value for key, value in attributes.items() if key not in stamp}
             self._emit("start", self._start, own)
             attempted(self, self.name, attributes.get(AGENT_ATTEMPT.key, 1))
+        under_way.note(self, rt)
 
     def _take_place(self, context: Context | None = None) -> dict[str, Any]:
         """Stand where the context is; return the attributes that say where that is, and its own."""
@@ -329,7 +333,7 @@ class Scope(AsyncWith):
                 attributes[ERROR_TYPE.key] = failure.type
         if self.ledgers and rt.budgets is not None:
             rt.budgets.closing(self, attributes)
-        under_way.open_runs.pop(self.scope_id, None)
+        under_way.over(self, rt)
         span = self.span
         try:
             self._finish(rt, outcome, seconds, attributes)

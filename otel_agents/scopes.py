@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_agents.context import current_frame
+from otel_agents.humans import HumanScope
 from otel_agents.scope import Scope
 from otel_agents.tasks import TaskScope
 from otel_agents.tool_call import ToolCall
@@ -33,6 +34,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 _S = TypeVar("_S", bound=Scope)
 # The kinds that do more than a scope does by itself.
 _CLASSES: Final[dict[str, type[Scope]]] = {
+    "human": HumanScope,
     "task": TaskScope,
     "tool": ToolCall,
     "worker": WorkerScope,
@@ -93,7 +95,9 @@ gate: Final = ScopeMaker(KINDS["gate"], Scope)
 delivery: Final = ScopeMaker(KINDS["delivery"], Scope)
 validation: Final = ScopeMaker(KINDS["validation"], Scope)
 worker: Final = ScopeMaker(KINDS["worker"], WorkerScope)
-human: Final = ScopeMaker(KINDS["human"], Scope)
+human: Final = ScopeMaker(KINDS["human"], HumanScope)
+waiting_for_human: Final = human
+"""`human` under the name that reads well in a `with`."""
 
 
 def current() -> Scope | None:

@@ -43,7 +43,7 @@ CHECKPOINT_SETTINGS: Final = (
         "Patterns of the names of tools that write files.",
     ),
     ("", "[checkpoint] max_bytes", "268435456", "A tree with more in it is not saved."),
-    ("", "[checkpoint] max_seconds", "10", "A checkpoint that takes longer is given up."),
+    ("", "[checkpoint] max_seconds", "30", "A checkpoint that takes longer is given up."),
     ("", "[checkpoint] keep", "100", "How many checkpoints are kept; the oldest go first."),
     ("", "[checkpoint] keep_days", "14", "How many days they are kept."),
     (
@@ -60,7 +60,7 @@ class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True):
     auto: bool = False
     write_tools: tuple[str, ...] = WRITE_TOOLS
     max_bytes: int = 256 * 1024 * 1024
-    max_seconds: float = 10.0
+    max_seconds: float = 30.0
     keep: int = 100
     keep_days: float = 14.0
     allow_restore: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Final
 
@@ -21,6 +22,17 @@ from otel_agents.vocabulary import (
 
 # One lock for all: an addition takes 1 µs, and scopes of one run are added to from many threads.
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Begin with a lock that no thread of the parent holds."""
+    global _lock  # noqa: PLW0603 - a lock cannot be let go of by another thread
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
 # Models of one scope that are told apart; names come from providers, and these fit into a signal.
 _MAX_MODELS: Final = 50
 Model = tuple[str, str]

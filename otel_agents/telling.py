@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_agents.context import told_by
 from otel_agents.signals import ModelUse, Signal, signal_id
 from otel_agents.state.liveness import here
 from otel_agents.usage import Usage
@@ -53,7 +54,7 @@ def told(scope: Told, edge: Edge, when: int, attributes: dict[str, Any], **ended
         edge=edge,
         time=when,
         scope_id=scope.scope_id,
-        parent_id=scope.parent.scope_id if scope.parent is not None else "",
+        parent_id=told_by(scope.parent),
         name=scope.name or "",
         ids=scope.frame.ids,
         trace_id=f"{span.trace_id:032x}",

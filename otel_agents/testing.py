@@ -11,6 +11,7 @@ the program's own providers are left alone.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_agents import runtime
 from otel_agents.instrumentor import OtelAgentsInstrumentor
+from otel_agents.ledgers import Ledgers
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from otel_agents.budget import Budget
+    from otel_agents.runtime import Answers
+    from otel_agents.settings_guards import CheckpointSettings
     from otel_agents.signals import Signal
 
 
@@ -55,7 +60,13 @@ class _MemorySink:
 class Captured:
     """What was recorded so far; every property reads anew."""
 
-    def __init__(self, prices: Mapping[str, Mapping[str, float]] | None, semconv: str) -> None:
+    def __init__(
+        self,
+        prices: Mapping[str, Mapping[str, float]] | None,
+        semconv: str,
+        budgets: Sequence[Budget] = (),
+        answers: Answers | None = None,
+    ) -> None:
         self._exporter = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(StampSpans())
@@ -71,6 +82,8 @@ class Captured:
             pipeline=self._pipeline,
             prices=Prices(prices),
             profile=PROFILES[semconv],
+            budgets=Ledgers(budgets),
+            answers=answers,
         )
 
     @property
@@ -152,6 +165,10 @@ def capture(
     prices: Mapping[str, Mapping[str, float]] | None = None,
     semconv: str = "compat",
     content: bool = False,
+    budgets: Sequence[Budget] = (),
+    answers: Answers | None = None,
+    checkpoint: CheckpointSettings | None = None,
+    root: Path | None = None,
 ) -> Generator[Captured]:
     """Instrument the process, record in memory, and undo both at the end of the `with`.
 
@@ -159,10 +176,20 @@ def capture(
         prices: USD per million tokens by model, as in the settings' `[prices."MODEL"]`.
         semconv: The generation of the GenAI conventions: `compat` or `latest`.
         content: Record message content too.
+        budgets: Limits of money, tokens or time, as in the settings' `[[budget]]`.
+        answers: Where the answers of humans come from; by default nowhere.
+        checkpoint: What is saved of a working tree, as in the settings' `[checkpoint]`.
+        root: The directory whose repository that is; by default the working directory.
 
     """
-    captured = Captured(prices, semconv)
+    captured = Captured(prices, semconv, budgets, answers)
     captured.runtime.capture = content
+    if checkpoint is not None:
+        from otel_agents.checkpoints import AutoCheckpoints  # only where they are asked for
+
+        captured.runtime.checkpoints = AutoCheckpoints(
+            checkpoint, root or Path.cwd(), captured.runtime.metrics
+        )
     instrumentor = OtelAgentsInstrumentor()
     mine = not instrumentor.is_instrumented_by_opentelemetry
     if mine:

@@ -137,6 +137,7 @@ CHECKPOINT_FILES: Final = _own("checkpoint.files", int, "The files in a checkpoi
 CHECKPOINT_BYTES: Final = _own("checkpoint.bytes", int, "The bytes of the files in a checkpoint.")
 RESTORE_UNDO: Final = _own("restore.undo.id", str, "The checkpoint taken before a restore.")
 RESTORE_CHANGED: Final = _own("restore.changed", int, "The files that a restore changed.")
+RESTORE_REASON: Final = _own("restore.reason", str, "Why a restore was refused to an agent.")
 WAIT_REASON: Final = _own("human.reason", str, "What a human is asked for.")
 WAIT_ID: Final = _own("human.id", str, "The wait, as `otel-agents hitl resolve` takes it.")
 WAIT_ATTEMPTS: Final = _own("human.attempts", int, "Attempts made before a human was asked.")
@@ -158,6 +159,9 @@ BUDGET_SECONDS: Final = _own(
 )
 BUDGET_WARN_AT: Final = _own("budget.warn_at", float, "The share of a limit that is warned at.")
 BUDGET_ENFORCED: Final = _own("budget.enforced", bool, "Whether model calls beyond it are refused.")
+BUDGET_ENFORCED_UNITS: Final = _own(
+    "budget.enforced.units", list, "The units whose limits are enforced: USD, token, second."
+)
 BUDGET_USD_SPENT: Final = _own("budget.usd.spent", float, "USD spent of the scope's budget.")
 BUDGET_TOKENS_SPENT: Final = _own("budget.tokens.spent", int, "Tokens used of the scope's budget.")
 BUDGET_SECONDS_SPENT: Final = _own(
@@ -327,7 +331,10 @@ HITL_WAIT_DURATION: Final = metric(
 CHECKPOINTS: Final = metric(
     "checkpoints", "counter", "{checkpoint}", "result", "Checkpoints taken, or not."
 )
-RESTORES: Final = metric("restores", "counter", "{restore}", "result", "Checkpoints restored.")
+RESTORES: Final = metric(
+    "restores", "counter", "{restore}", "result",
+    "Checkpoints that agents asked for: success restored, skip refused, failure tried in vain.",
+)  # fmt: skip
 INSTRUMENTATION_MISSING: Final = metric(
     "instrumentation.missing", "gauge", "{target}", "target",
     "1 for what the settings or an installed framework ask for and that could not be wrapped.",

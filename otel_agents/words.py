@@ -37,7 +37,7 @@ LABELS: Final[dict[str, str]] = {
     "reason": "Why something was dropped, or a model's try failed.",
     "breaker": "The breaker's name.",
     "budget": "What the budget is for: its scope or name.",
-    "unit": "What the budget is counted in: USD or token.",
+    "unit": "What the budget is counted in: USD, token or second.",
     "level": "How much of the budget is gone: warning or exceeded.",
     "worker_type": "The kind of worker.",
     "state": "The state of a task in its queue, of a worker, or of a run under way.",

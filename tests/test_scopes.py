@@ -574,3 +574,12 @@ def test_a_sub_agent_that_is_called_twice_is_not_tried_twice(captured: Captured)
         if span.name == "invoke_agent helper"
     ]
     assert attempts == [1, 1]
+
+
+def test_what_is_inside_a_tool_is_inside_its_agent(captured: Captured) -> None:
+    """A tool has no signals: the tree of those that have leads past it."""
+    with oa.run("shop"), oa.agent("clerk") as clerk, oa.tool("ask"), oa.agent("helper"):
+        pass
+    helper = next(one for one in captured.signals if one.name == "helper" and one.edge == "start")
+
+    assert helper.parent_id == clerk.scope_id

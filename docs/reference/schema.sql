@@ -1,4 +1,4 @@
--- Made by docs/schema.py from the migrations, up to 0002. Do not edit.
+-- Made by docs/schema.py from the migrations, up to 0003. Do not edit.
 -- Times in columns that end in _ns are nanoseconds since the epoch.
 
 -- SQLite
@@ -368,6 +368,46 @@ ALTER TABLE runs ADD COLUMN waiting_ns BIGINT;
 
 CREATE INDEX tasks_worker ON tasks (worker_id, updated_ns DESC) WHERE worker_id IS NOT NULL;
 
+CREATE TABLE waits (
+    run_id TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    wait_id TEXT DEFAULT '' NOT NULL,
+    workflow TEXT DEFAULT '' NOT NULL,
+    phase TEXT DEFAULT '' NOT NULL,
+    agent TEXT DEFAULT '' NOT NULL,
+    task_id TEXT DEFAULT '' NOT NULL,
+    reason TEXT DEFAULT '' NOT NULL,
+    tool TEXT DEFAULT '' NOT NULL,
+    tool_call_id TEXT DEFAULT '' NOT NULL,
+    attempts BIGINT,
+    last_error TEXT DEFAULT '' NOT NULL,
+    priority TEXT DEFAULT '' NOT NULL,
+    trace_id TEXT DEFAULT '' NOT NULL,
+    span_id TEXT DEFAULT '' NOT NULL,
+    asked_ns BIGINT NOT NULL,
+    decision TEXT DEFAULT '' NOT NULL,
+    answer TEXT DEFAULT '' NOT NULL,
+    answered_by TEXT DEFAULT '' NOT NULL,
+    answered_ns BIGINT,
+    ended_ns BIGINT,
+    result TEXT DEFAULT '' NOT NULL,
+    updated_ns BIGINT NOT NULL,
+    said JSON NOT NULL,
+    PRIMARY KEY (run_id, scope_id)
+);
+
+CREATE INDEX waits_asked ON waits (asked_ns DESC, scope_id, run_id);
+
+CREATE INDEX waits_id ON waits (wait_id, asked_ns DESC);
+
+CREATE INDEX waits_scope ON waits (scope_id);
+
+CREATE INDEX waits_open ON waits (asked_ns DESC) WHERE ended_ns IS NULL;
+
+ALTER TABLE runs ADD COLUMN held BOOLEAN DEFAULT 0 NOT NULL;
+
+CREATE INDEX runs_held ON runs (run_id) WHERE held;
+
 
 -- PostgreSQL
 
@@ -735,3 +775,43 @@ ALTER TABLE runs ADD COLUMN told_ns BIGINT DEFAULT '0' NOT NULL;
 ALTER TABLE runs ADD COLUMN waiting_ns BIGINT;
 
 CREATE INDEX tasks_worker ON tasks (worker_id, updated_ns DESC) WHERE worker_id IS NOT NULL;
+
+CREATE TABLE waits (
+    run_id TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    wait_id TEXT DEFAULT '' NOT NULL,
+    workflow TEXT DEFAULT '' NOT NULL,
+    phase TEXT DEFAULT '' NOT NULL,
+    agent TEXT DEFAULT '' NOT NULL,
+    task_id TEXT DEFAULT '' NOT NULL,
+    reason TEXT DEFAULT '' NOT NULL,
+    tool TEXT DEFAULT '' NOT NULL,
+    tool_call_id TEXT DEFAULT '' NOT NULL,
+    attempts BIGINT,
+    last_error TEXT DEFAULT '' NOT NULL,
+    priority TEXT DEFAULT '' NOT NULL,
+    trace_id TEXT DEFAULT '' NOT NULL,
+    span_id TEXT DEFAULT '' NOT NULL,
+    asked_ns BIGINT NOT NULL,
+    decision TEXT DEFAULT '' NOT NULL,
+    answer TEXT DEFAULT '' NOT NULL,
+    answered_by TEXT DEFAULT '' NOT NULL,
+    answered_ns BIGINT,
+    ended_ns BIGINT,
+    result TEXT DEFAULT '' NOT NULL,
+    updated_ns BIGINT NOT NULL,
+    said JSONB NOT NULL,
+    PRIMARY KEY (run_id, scope_id)
+);
+
+CREATE INDEX waits_asked ON waits (asked_ns DESC, scope_id, run_id);
+
+CREATE INDEX waits_id ON waits (wait_id, asked_ns DESC);
+
+CREATE INDEX waits_scope ON waits (scope_id);
+
+CREATE INDEX waits_open ON waits (asked_ns DESC) WHERE ended_ns IS NULL;
+
+ALTER TABLE runs ADD COLUMN held BOOLEAN DEFAULT false NOT NULL;
+
+CREATE INDEX runs_held ON runs (run_id) WHERE held;

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otel_agents.cli.text import count, duration, money, percent
 from otel_agents.errors import NotFoundError
-from otel_agents.event_types import event_of
 from otel_agents.state.kpis import Kpis
+from otel_agents.state.kpis_signals import counted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ class Counted:
         for signal in signals:
             if signal.ids.run_id != run_id or signal.id in seen:
                 continue
-            if (event := event_of(signal)) is not None:
+            if (event := counted_of(signal)) is not None:
                 seen.add(signal.id)
                 apply(event)
 

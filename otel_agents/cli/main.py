@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Each command is `command` in the module of its name.
 COMMANDS: Final = (
-    "init", "serve", "status", "monitor", "events", "logs", "verify", "alerts", "doctor", "demo",
-    "stack",
+    "init", "serve", "status", "monitor", "events", "logs", "verify", "alerts", "hitl",
+    "checkpoint", "doctor", "demo", "stack",
 )  # fmt: skip
 
 

@@ -11,10 +11,25 @@ from otel_agents.workspace import DIRECTORY, HOME_VARIABLE, Workspace, find
 
 if TYPE_CHECKING:
     from otel_agents.settings import Settings
+    from otel_agents.signals import Signal
     from otel_agents.state.report import RunReport
 
 _SETTLE_SECONDS: Final = 0.5
 SERVER_VARIABLE: Final = "OTEL_AGENTS_SERVER"
+
+
+class Waits(Protocol):
+    """Who waits for a human."""
+
+    def list(
+        self, *, status: str = "open", cursor: str | None = None, limit: int = 50
+    ) -> dict[str, Any]:
+        """Return waits, the last to be asked first."""
+
+    def answer(
+        self, wait_id: str, decision: str, text: str | None, by: str
+    ) -> tuple[dict[str, Any], Signal | None]:
+        """Answer a wait; return it as it is now, and the signal where it was written here."""
 
 
 class Reader(Protocol):
@@ -75,6 +90,10 @@ class Reader(Protocol):
         self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> Any:
         """Return alerts, the last to begin first."""
+
+    @property
+    def hitl(self) -> Waits:
+        """Who waits for a human."""
 
     def close(self) -> None:
         """Let go of it."""

@@ -27,6 +27,7 @@ from otel_agents.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_agents.cli.remote_hitl import RemoteWaits
     from otel_agents.state.report import RunReport
 
 MAX_REPLY: Final = 64 * 1024 * 1024
@@ -153,6 +154,13 @@ class Remote:
         """Return the KPIs of a run as the API answers them."""
         return self.get("/api/kpis", {"run_id": run_id})
 
+    @property
+    def hitl(self) -> RemoteWaits:
+        """Who waits for a human."""
+        from otel_agents.cli.remote_hitl import RemoteWaits
+
+        return RemoteWaits(self)
+
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""
 
@@ -169,8 +177,20 @@ class Remote:
 
         """
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        target = self._path + path + (f"?{urlencode(given)}" if given else "")
-        status, body = self._exchange(target)
+        target = path + (f"?{urlencode(given)}" if given else "")
+        return self.data(*self._exchange("GET", target))
+
+    def post(self, path: str, body: Any) -> tuple[int, bytes]:
+        """Send JSON; return the status and body of the answer."""
+        return self._exchange("POST", path, msgspec.json.encode(body))
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token is sent."""
+        return bool(self._token)
+
+    def data(self, status: int, body: bytes) -> Any:
+        """Return the data of an answer, or raise what it says, as `get` does."""
         if status in _REDIRECTS:
             what = f"it sends us elsewhere ({status}), which is not followed"
             raise self.foreign(what)
@@ -204,7 +224,9 @@ class Remote:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         return address + query_text, headers
 
-    def _exchange(self, target: str) -> tuple[int, bytes]:
+    def _exchange(
+        self, method: str, target: str, content: bytes | None = None
+    ) -> tuple[int, bytes]:
         headers = {
             "Accept": "application/json",
             "Connection": "close",
@@ -212,10 +234,12 @@ class Remote:
         }
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         deadline = time.monotonic() + DEADLINE_SECONDS
         connection = self._connection()
         try:
-            connection.request("GET", target, headers=headers)
+            connection.request(method, self._path + target, content, headers)
             reply = connection.getresponse()
             body = bytearray()
             while chunk := reply.read1(_CHUNK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,8 @@ from rich.text import Text
 
 from otel_agents.cli.layout import STATES, failure, in_ascii, state, table
 from otel_agents.cli.rows import Body
-from otel_agents.cli.text import cost, count, duration, percent, plural, roughly
+from otel_agents.cli.text import budget, cost, count, duration, percent, plural, roughly
+from otel_agents.state.times import rfc3339
 from otel_agents.text import visible
 
 if TYPE_CHECKING:
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 # completed are listed one by one in a phase, and whether what went well is listed.
 _LEVELS: Final = ((20, True), (20, False), (6, False), (2, False), (0, False))
 _BAR: Final = range(5, 31)  # columns of the bar
+_MOST_BUDGETS: Final = 5  # budgets that are told one by one
+_BUDGET_STYLES: Final = {"warning": "yellow", "exceeded": "red"}
 _LABEL: Final = 8  # columns of the labels of the totals
+_WAITS: Final = 2  # waits for humans that are listed
+_TOLD: Final = 0.1  # seconds of waiting that are told of
 
 
 def lines(
@@ -80,6 +86,7 @@ def _header(read: RunReport, now: int, width: int) -> Iterator[Text]:
         yield title
         yield named
     yield _progress(read, now, width)
+    yield from _waits(read, now)
     if read.iteration is not None:
         most = f" of at most {read.iterations}" if read.iterations else ""
         yield Text(f"iteration {read.iteration}{most}")
@@ -89,15 +96,30 @@ def _header(read: RunReport, now: int, width: int) -> Iterator[Text]:
         yield from failure(read.error, width)
 
 
+def _waits(read: RunReport, now: int) -> Iterator[Text]:
+    """Yield who is waited for since when, and what to type."""
+    for wait in read.waits[:_WAITS]:
+        since = f"{rfc3339(wait.since)[11:19]} UTC ({duration((now - wait.since) / 1e9)})"
+        asked = f": {visible(wait.reason)}" if wait.reason else ""
+        line = Text(f"waiting for a human since {since}", style=STATES["waiting"][1])
+        yield line.append(asked, style="default")
+        yield Text(f"  otel-agents hitl resolve {shlex.quote(visible(wait.id))}", style="dim")
+    more = len(read.waits) - _WAITS
+    if more > 0:
+        yield Text(f"  {count(more)} more: otel-agents hitl list", style="dim")
+
+
 def _progress(read: RunReport, now: int, width: int) -> Text:
     said = [] if read.share is None else [percent(read.share)]
     if not read.over:
-        said.append(f"{duration(read.seconds)} so far")
+        waited = f", {duration(read.waited)} of it waiting" if read.waited >= _TOLD else ""
+        said.append(f"{duration(read.seconds)} so far{waited}")
         if read.eta is not None:
             said.append(f"about {roughly(read.eta)} left" if read.eta >= 1 else "due now")
         said.append(f"updated {_ago(now, read.updated)}")
     elif read.ended is not None:
-        said += [f"took {duration(read.seconds)}", f"ended {_ago(now, read.ended)}"]
+        waited = f", {duration(read.waited)} of it waiting" if read.waited >= _TOLD else ""
+        said += [f"took {duration(read.seconds)}{waited}", f"ended {_ago(now, read.ended)}"]
     else:
         said += [f"{duration(read.seconds)} seen", f"last heard of {_ago(now, read.updated)}"]
     text = Text("  ".join(said))
@@ -137,8 +159,26 @@ def _totals(read: RunReport, kpis: Sequence[str], width: int) -> Iterator[Text]:
     yield from _total("calls", said, width)
     style = "yellow" if read.unpriced else ""
     yield from _total("cost", [cost(read.usd, read.unpriced)], width, style)
+    yield from _budgets(read)
     if kpis:
         yield from _total("KPIs", kpis, width)
+
+
+def _budgets(read: RunReport) -> Iterator[Text]:
+    """Yield a line for each of the budgets that are spent most, of what is left how many."""
+    worst = sorted(read.budgets, key=lambda one: -one.share)
+    for number, one in enumerate(worst[:_MOST_BUDGETS]):
+        label = "" if number else "budgets"
+        name = visible(" ".join(part for part in (one.scope, one.name) if part))
+        spent, limit = (budget(amount, one.unit) for amount in (one.spent, one.limit))
+        said = f"{name} {spent} of {limit}, {percent(one.share)}"
+        if one.state != "within":
+            said += f" {one.state}" + (", enforced" if one.enforced else "")
+        style = _BUDGET_STYLES.get(one.state, "")
+        yield Text.assemble((f"{label:<{_LABEL}}", "dim"), (said, style))
+    if len(worst) > _MOST_BUDGETS:
+        more = len(worst) - _MOST_BUDGETS
+        yield Text(f"{'':<{_LABEL}}… {more:,} more, spent less", style="dim")
 
 
 def _total(label: str, said: Sequence[str], width: int, style: str = "") -> Iterator[Text]:

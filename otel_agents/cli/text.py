@@ -52,6 +52,15 @@ def money(usd: float) -> str:
     return f"${usd:.4f}" if usd < 1 else f"${usd:,.2f}"
 
 
+def budget(amount: float, unit: str) -> str:
+    """Return an amount of a budget in its unit: USD, token, second or a program's own."""
+    if unit == "USD":
+        return money(amount)
+    if unit == "second":
+        return duration(amount)
+    return plural(int(amount), unit) if amount == int(amount) else f"{amount:,.2f} {unit}"
+
+
 def cost(usd: float | None, unpriced: int) -> str:
     """Return what something cost; an unknown price is said to be unknown."""
     if usd is not None:

@@ -37,6 +37,7 @@ _SCOPES: Final = {
     "agent_started": "agent.start",
     "agent_completed": "agent.end",
     "validation_complete": "validation.end",
+    "hitl_escalated": "human.start",
 }
 
 

@@ -1,9 +1,11 @@
 """pydantic-ai, instrumented at seams that all supported versions share.
 
 - `Agent.iter`, which every way to run an agent goes through,
+- `AbstractAgent.run`, which runs an agent again that has asked for a restore,
 - what each model class defines of its public interface: `request`, `request_stream`, and where
   there is more that is billed, `batch_decode` and `compact_messages`,
-- `ToolManager.execute_tool_call`,
+- `ToolManager.execute_tool_call` and, where handlers can answer deferred calls within the run,
+  `resolve_deferred_tool_calls`,
 - `AgentRealtime.session`.
 
 They are replaced by plain functions: no capability is injected, which would cost about 450 µs a
@@ -20,8 +22,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from otel_agents.instrument import pydantic_ai_agents as agents
+from otel_agents.instrument import pydantic_ai_deferred as deferred
+from otel_agents.instrument import pydantic_ai_fallback as fallback
 from otel_agents.instrument import pydantic_ai_models as models
 from otel_agents.instrument import pydantic_ai_realtime as realtime
+from otel_agents.instrument import pydantic_ai_restore as restores
 from otel_agents.instrument import pydantic_ai_tools as tools
 
 if TYPE_CHECKING:
@@ -43,7 +48,14 @@ def install(seams: Seams) -> None:
 
     agents.current_run = get_current_run_context
     seams.replace(Agent, "iter", agents.iter_)
+    seams.replace(AbstractAgent, "run", restores.run)
     seams.replace(_tool_manager().ToolManager, "execute_tool_call", tools.execute_tool_call)
+    with contextlib.suppress(AttributeError):  # not in 1.75, which has no handlers
+        seams.replace(
+            _tool_manager().ToolManager,
+            "resolve_deferred_tool_calls",
+            functools.partial(deferred.resolve_deferred_tool_calls, watch=agents.watch_deferred),
+        )
     for cls in _subclasses(Model):
         _install_model(seams, cls)
     seams.each_new_subclass(Model, functools.partial(_install_model, seams))
@@ -75,6 +87,10 @@ def _install_model(seams: Seams, cls: type) -> None:
     from pydantic_ai.models.fallback import FallbackModel
     from pydantic_ai.models.wrapper import WrapperModel
 
+    if issubclass(cls, FallbackModel):
+        for name, make in fallback.SEAMS.items():
+            if name in vars(cls):
+                seams.replace(cls, name, make)
     if issubclass(cls, (FallbackModel, WrapperModel)):
         return
     for name, make in models.SEAMS.items():

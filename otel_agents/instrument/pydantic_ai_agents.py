@@ -14,6 +14,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from otel_agents import runtime
 from otel_agents.boundary import caught
 from otel_agents.context import current_frame
+from otel_agents.drive import begin
+from otel_agents.instrument import pydantic_ai_deferred as deferred
+from otel_agents.instrument import pydantic_ai_restore as restores
 from otel_agents.model_call import settle
 from otel_agents.scope import Scope
 from otel_agents.values import plain
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from opentelemetry.context import Context
+
+    from otel_agents.humans import HumanScope
 
 AGENT: Final = KINDS["agent"]
 # What an agent ends with when the model's answers were refused too often.
@@ -72,11 +77,13 @@ def watching() -> runtime.Runtime | None:
 class AgentScope(Scope):
     """An agent's attempt, with the run of pydantic-ai's that it is about."""
 
-    __slots__ = ("_calls", "run")
+    __slots__ = ("_calls", "asked", "run")
 
     def _reset(self) -> None:
         super()._reset()
         self.run: Any = None
+        # The waits for humans that handlers in the run left unanswered, by tool call.
+        self.asked: dict[str, HumanScope] = {}
         self._calls: dict[int, int] = {}
 
     def repeats(self, tool: str, arguments: Any) -> int:
@@ -156,7 +163,7 @@ def _let_go(scope: AgentScope) -> None:
 class _AgentContext:
     """What `agent.iter` returns: its own context manager inside the scope of an attempt."""
 
-    __slots__ = ("_agent", "_given", "_inner", "_loop", "_scope")
+    __slots__ = ("_agent", "_given", "_inner", "_loop", "_restore", "_scope")
 
     def __init__(self, inner: Any, agent: Any, given: dict[str, Any]) -> None:
         self._inner = inner
@@ -164,9 +171,11 @@ class _AgentContext:
         self._given = given
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: AgentScope | None = None
+        self._restore: restores.Asked | None = None
 
     async def __aenter__(self) -> Any:
-        scope = self._scope = _open_agent(self._agent, self._given)
+        self._restore = restores.claim()
+        scope = self._scope = await _open_agent(self._agent, self._given)
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
         try:
@@ -193,8 +202,16 @@ class _AgentContext:
             raise
         if error is None and _left_early(scope):
             _end_agent(scope, GeneratorExit())
-        else:
-            _end_agent(scope, None if suppressed else error)
+            return suppressed
+        if error is None and scope is not None:
+            try:
+                if await restores.look(scope, self._restore, _end_agent):
+                    self._scope = None  # it stays open for the attempts that follow
+                    return suppressed
+            except BaseException as cancelled:
+                _end_agent(scope, cancelled)
+                raise
+        _end_agent(scope, None if suppressed else error)
         return suppressed
 
     def __del__(self) -> None:
@@ -208,7 +225,7 @@ class _AgentContext:
                 loop.call_soon_threadsafe(_end_agent, scope, GeneratorExit())
 
 
-def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
+async def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
     try:
         name = agent.name
         scope = AgentScope(
@@ -216,7 +233,12 @@ def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
             name if isinstance(name, str) else None,
             known={**_asked(agent, given), **_tools(agent)},
         )
-        scope.start()
+        rt = watching()
+        resumed = None if rt is None else await deferred.resume(rt, given)
+        context = None if resumed is None else resumed.context
+        await begin(scope, functools.partial(scope.start, context))
+        if resumed is not None and resumed.links and not scope.ended:
+            deferred.link(scope, resumed.links)
         scope.attach()
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("agent start", error)
@@ -249,7 +271,10 @@ def _end_agent(scope: AgentScope | None, error: BaseException | None) -> None:
     if scope is None:
         return
     scope.detach()
+    left = None
     try:
+        if not scope.ended:
+            left = deferred.Left(scope.context, scope.asked, scope.run, error)
         if scope.run is not None:
             _under_way.pop(scope.run.ctx.state.run_id, None)
         rt = runtime.peek()
@@ -259,6 +284,21 @@ def _end_agent(scope: AgentScope | None, error: BaseException | None) -> None:
         caught("agent end", failure)
     scope.end(error)
     scope.run = None
+    if left is not None:
+        deferred.leave(left)  # its waits outlive it: they begin when it is over
+
+
+def watch_deferred(run_context: Any) -> tuple[Any, Context, dict[str, HumanScope]] | None:
+    """Return what a handler's waits need of the agent of a run: None where none is recorded."""
+    try:
+        rt = watching()
+        scope = _under_way.get(getattr(run_context, "run_id", None) or "") or nearest_agent()
+        if rt is None or scope is None or scope.ended:
+            return None
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("deferred calls", error)
+        return None
+    return rt, scope.context, scope.asked
 
 
 # ---------------------------------------------------------------------- what an agent is told

@@ -11,6 +11,7 @@ from opentelemetry import trace
 
 from otel_agents.boundary import caught
 from otel_agents.context import current_frame
+from otel_agents.errors import BudgetExceeded
 from otel_agents.failures import outcome_of
 from otel_agents.instrument import pydantic_ai_agents as agents
 from otel_agents.instrument.content import (
@@ -48,8 +49,13 @@ _BATCH: Final = {"processing": "batch"}
 # ---------------------------------------------------------------------- opening a call
 
 
-def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> ModelCall | None:
-    """Start the scope of a model call, or return None where one is not called for."""
+def _open_call(
+    model: Any, messages: Any, parameters: Any, *, stream: bool, billed: bool = False
+) -> ModelCall | None:
+    """Start the scope of a model call, or return None where one is not called for.
+
+    Raises BudgetExceeded where a budget allows none, but for an answer that is `billed` already.
+    """
     rt = agents.watching()
     if rt is None:
         return None
@@ -65,11 +71,14 @@ def _open_call(model: Any, messages: Any, parameters: Any, *, stream: bool) -> M
             known[REQUEST_STREAM.key] = True
         call = ModelCall(_MODEL, name or None, known=known)
         call.provider = provider
+        call.billed = billed
         call.covered_by = _covering()
         context = agents.context_of(agents.current_run())
         call.continues = getattr(messages[-1], "state", None) == "suspended" if messages else False
         _remember_agent(call, context, parameters)
         call.start(context)
+    except BudgetExceeded:
+        raise
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model call", error)
         return None
@@ -152,10 +161,7 @@ def _refuses(part: Any, outputs: set[str]) -> bool:
 def _take_answer(call: ModelCall, answer: Any, messages: Any, *, whole: bool = True) -> None:
     """Take usage, model, id and finish reason of a response, or of a stream so far."""
     try:
-        usage = answer.usage
-        # A method at first; later a value that warns when it is called.
-        usage = from_pydantic_ai(usage() if inspect.ismethod(usage) else usage)
-        usage = _since(usage, answer, messages)
+        usage = _since(_usage_of(answer), answer, messages)
         reason = answer.finish_reason
         call.answered(
             usage if whole else replace(usage, complete=False),
@@ -167,6 +173,12 @@ def _take_answer(call: ModelCall, answer: Any, messages: Any, *, whole: bool = T
         )
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("model answer", error)
+
+
+def _usage_of(answer: Any) -> Usage:
+    usage = answer.usage
+    # A method at first; later a value that warns when it is called.
+    return from_pydantic_ai(usage() if inspect.ismethod(usage) else usage)
 
 
 def _since(usage: Usage, answer: Any, messages: Any) -> Usage:
@@ -268,7 +280,7 @@ def batch_decode(original: Callable[..., Any]) -> Callable[..., Any]:
     def batch_decode(self: Any, result: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         messages = getattr(request, "messages", None)
         parameters = getattr(request, "model_request_parameters", None)
-        call = _open_call(self, messages, parameters, stream=False)
+        call = _open_call(self, messages, parameters, stream=False, billed=True)
         try:
             response = original(self, result, request, *args, **kwargs)
         except BaseException as error:
@@ -339,6 +351,7 @@ class _StreamContext:
         self, call: ModelCall, read: Callable[[], AsyncIterator[Any]]
     ) -> AsyncIterator[Any]:
         events = read()
+        limited = call.limited
         try:
             while True:
                 call.attach()
@@ -356,11 +369,23 @@ class _StreamContext:
                     return
                 if call.first_chunk is None:
                     _note_chunk(call, event)
+                if limited:
+                    self._spend(call)
                 yield event
         finally:
             close = getattr(events, "aclose", None)
             if close is not None:
                 await close()
+
+    def _spend(self, call: ModelCall) -> None:
+        """Raise BudgetExceeded where the stream has used more than a budget has left."""
+        try:
+            usage = _since(_usage_of(self._stream), self._stream, self._messages)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("model chunk", error)
+            return
+        if usage.total_tokens:  # else the provider tells it at the end only
+            call.spending(usage)
 
     async def __aexit__(
         self,

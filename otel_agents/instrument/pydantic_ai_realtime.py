@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from otel_agents.boundary import caught
+from otel_agents.drive import begin
+from otel_agents.errors import BudgetExceeded
 from otel_agents.instrument.pydantic_ai_agents import AGENT, model_and_provider, watching
 from otel_agents.instrument.pydantic_ai_models import beyond
 from otel_agents.model_call import ModelCall
@@ -45,7 +47,7 @@ class _SessionContext:
         self._before: Usage | None = None
 
     async def __aenter__(self) -> Any:
-        self._open()
+        await self._open()
         try:
             session = self._session = await self._inner.__aenter__()
         except BaseException as error:
@@ -68,7 +70,7 @@ class _SessionContext:
         self._end(None if suppressed else error)
         return suppressed
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
         try:
             agent = getattr(self._source, "_agent", None)
             name, provider = model_and_provider(getattr(self._source, "_model", None))
@@ -78,12 +80,16 @@ class _SessionContext:
                 getattr(agent, "name", None),
                 attributes={key: value for key, value in known.items() if value},
             )
-            scope.start()
+            await begin(scope)
             scope.attach()
             call = self._call = ModelCall(
                 KINDS["model"], name or None, fields={"provider": provider} if provider else {}
             )
             call.start()
+        except BudgetExceeded as error:
+            self._call = None
+            self._end(error)
+            raise
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("realtime start", error)
 

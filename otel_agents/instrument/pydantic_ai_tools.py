@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.boundary import caught
+from otel_agents.drive import begin
 from otel_agents.instrument.content import tool_text
 from otel_agents.instrument.pydantic_ai_agents import AgentScope, context_of, watching
 from otel_agents.reasons import TOOL_LOOPS
@@ -44,7 +45,7 @@ def execute_tool_call(
     @functools.wraps(original)
     async def execute_tool_call(self: Any, validated: Any, *args: Any, **kwargs: Any) -> Any:
         rt = watching()
-        scope = None if rt is None else _open_tool(rt, validated)
+        scope = None if rt is None else await _open_tool(rt, validated)
         if rt is None or scope is None:
             return await original(self, validated, *args, **kwargs)
         scope.attach()
@@ -62,7 +63,7 @@ def execute_tool_call(
     return execute_tool_call
 
 
-def _open_tool(rt: Runtime, validated: Any) -> ToolCall | None:
+async def _open_tool(rt: Runtime, validated: Any) -> ToolCall | None:
     try:
         call, tool = validated.call, validated.tool
         if tool is not None and tool.tool_def.kind == "output":
@@ -74,7 +75,7 @@ def _open_tool(rt: Runtime, validated: Any) -> ToolCall | None:
             call.tool_name if tool is not None else None,
             known={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: plain(call.tool_call_id)},
         )
-        scope.start(context_of(validated.ctx))
+        await begin(scope, functools.partial(scope.start, context_of(validated.ctx)))
         _watch_loop(scope, call)
         if rt.capture:
             scope.keep(TOOL_ARGUMENTS.key, tool_text(call.args))

@@ -20,7 +20,7 @@ import wrapt
 from otel_agents import runtime
 from otel_agents.boundary import boundary, caught
 from otel_agents.context import current_ids
-from otel_agents.drive import drive
+from otel_agents.drive import begin, drive
 from otel_agents.scope import Scope
 from otel_agents.vocabulary import KINDS
 
@@ -118,7 +118,7 @@ class _Replaced(NamedTuple):
 # ---------------------------------------------------------------------- runs
 
 
-def _open_run(graph: Any) -> Scope | None:
+async def _open_run(graph: Any) -> Scope | None:
     """Open the scope of a graph's run and make it current, or return None where it has none."""
     try:
         nodes = getattr(graph, "nodes", None) or {}
@@ -128,7 +128,7 @@ def _open_run(graph: Any) -> Scope | None:
         kind = _RUN if ids is None or ids.run_id is None else _PHASE
         name = graph.name
         scope = Scope(kind, name if isinstance(name, str) else None)
-        scope.start()
+        await begin(scope)
         scope.attach()
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("graph run", error)
@@ -151,7 +151,7 @@ def _close(scope: Scope | None, error: BaseException | None) -> None:
 def _enter(original: Callable[[Any], Awaitable[Any]]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def __aenter__(self: Any) -> Any:  # noqa: N807 - its name
-        scope = _open_run(self.graph)
+        scope = await _open_run(self.graph)
         setattr(self, _SCOPE, scope)
         try:
             return await original(self)
@@ -214,7 +214,7 @@ class _IterContext:
         self._scope: Scope | None = None
 
     async def __aenter__(self) -> Any:
-        self._scope = _open_run(self._of)
+        self._scope = await _open_run(self._of)
         try:
             self._run = await self._inner.__aenter__()
         except BaseException as error:
@@ -262,7 +262,7 @@ def _as_phase(function: Callable[..., Awaitable[Any]], name: str) -> Callable[..
     @functools.wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
         scope = Scope(_PHASE, name)
-        scope.start()
+        await begin(scope)
         scope.attach()
         try:
             result = await function(*args, **kwargs)

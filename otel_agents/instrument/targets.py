@@ -32,6 +32,7 @@ from otel_agents.instrument.places import (
 )
 from otel_agents.scopes import scope_class
 from otel_agents.templates import Arguments, Template
+from otel_agents.tool_call import WRITES
 from otel_agents.values import coerce, readable
 from otel_agents.vocabulary import ANY_FIELDS, KINDS, Kind
 from otel_agents.wrapper import Wrapper
@@ -46,8 +47,11 @@ if TYPE_CHECKING:
 State = Literal["applied", "waiting", "failed"]
 
 _TARGET: Final = re.compile(r"(?P<module>[\w.]+):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
-# A model call needs its usage, which no template gives: `otel_agents.model` takes it.
-SCOPES: Final[dict[str, Kind]] = {name: kind for name, kind in KINDS.items() if name != "model"}
+# A model call needs its usage, which no template gives: `otel_agents.model` takes it. Restores are
+# those of agents, which we carry out ourselves.
+SCOPES: Final[dict[str, Kind]] = {
+    name: kind for name, kind in KINDS.items() if name not in {"model", "restore"}
+}
 
 
 def fields_of(kind: Kind) -> dict[str, bool]:
@@ -55,7 +59,8 @@ def fields_of(kind: Kind) -> dict[str, bool]:
 
     Where a scope is stands on every span inside it, so it must be known when the scope opens.
     """
-    where = ("number",) if kind.name == "iteration" else kind.ids
+    own = {"iteration": ("number",), "tool": (WRITES,)}
+    where = own.get(kind.name) or kind.ids
     return dict.fromkeys(where, False) | dict.fromkeys((*kind.fields, *ANY_FIELDS), True)
 
 

@@ -66,9 +66,13 @@ def alerts(store: "Store") -> APIRouter:
 
     @router.get("/count", response_model=Answered[Firing])
     def count_alerts(request: Request, _: NoQuery) -> Response:
-        """Return how many alerts fire, and how many of each severity."""
+        """Return how many alerts fire, how many of each severity, and how many people wait.
+
+        What the console counts in its header.
+        """
         found = store.firing()
-        return answer(request.scope, {"firing": sum(found.values()), "by_severity": found})
+        counts = {"firing": sum(found.values()), "by_severity": found}
+        return answer(request.scope, {**counts, "waiting": store.hitl.waiting()})
 
     content = {"application/json": {"schema": NOTIFICATION}}
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from otel_agents.errors import OtelAgentsError
-from otel_agents.server import admin, alerts, api, pages, signing
+from otel_agents.server import admin, alerts, api, hitl, pages, signing
 from otel_agents.server.answers import problem, problem_of
 from otel_agents.server.gate import Gate, is_page
 from otel_agents.server.health import health
@@ -57,12 +57,14 @@ def bare_app(
         title="otel-agents", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     readings = Readings(store)
+    pace = hitl.Pace()
     for router in (
         api.runs(store),
         api.agents(store),
         api.telemetry(store),
         api.kpis(readings),
         alerts.alerts(store),
+        hitl.hitl(store, pace),
         *(admin.runtime(store, prefix) for prefix in admin.PREFIXES),
         health(store),
     ):
@@ -72,7 +74,7 @@ def bare_app(
     app.router.routes.append((feed or Feed(store, guard)).route())
     app.state.metrics = MetricsPage(store, readings)
     app.router.routes.append(app.state.metrics.route())
-    app.router.routes.extend(pages.routes(store, guard, jaeger_url=jaeger_url))
+    app.router.routes.extend(pages.routes(store, guard, pace, jaeger_url=jaeger_url))
     _describe(app, guard)
     _answer_errors(app)
     return app

@@ -17,6 +17,7 @@ from pydantic.json_schema import WithJsonSchema
 from otel_agents.errors import InvalidInputError
 from otel_agents.server.schemas import AgentStatus, RunStatus, TaskStatus
 from otel_agents.server.schemas_alerts import AlertStatus
+from otel_agents.server.schemas_hitl import WaitStatus
 
 _LONGEST: Final = 1000
 _LAST: Final = (1 << 63) - 1
@@ -236,6 +237,16 @@ class TasksFilter(Page):
     ] = None
     queue: Annotated[Text | None, Field(title="Queue", description="The queue.")] = None
     q: Annotated[Text | None, Field(title="Search", description="Text in the id or name.")] = None
+
+
+class WaitsFilter(Page):
+    """Which waits for humans."""
+
+    status: Annotated[
+        WaitStatus | Literal["all"],
+        Field(title="Status", description="The status, or `all`."),
+    ] = "open"
+    run_id: Annotated[Text | None, Field(title="Run", description="The id of a run.")] = None
 
 
 class AlertsFilter(Page):

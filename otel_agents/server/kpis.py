@@ -12,9 +12,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_agents.errors import UnavailableError
-from otel_agents.event_types import ALL_TYPES, event_of
+from otel_agents.event_types import ALL_TYPES
 from otel_agents.signals import decode_line
 from otel_agents.state.kpis import KPIS, Kpis
+from otel_agents.state.kpis_signals import counted_of
 from otel_agents.store.rows import short
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 Window = Literal["1h", "24h"]
 
-SIGNALS: Final = ("task", "agent.start", "agent.end", "validation.end", *ALL_TYPES)
-"""The types of the signals that can be events; see `event_types.event_of`."""
+SIGNALS: Final = (
+    "task", "agent.start", "agent.end", "validation.end", "human.start", "human.end", *ALL_TYPES,
+)  # fmt: skip
+"""The types of the signals that are counted; see `kpis_signals.counted_of`."""
 HOURS: Final = 24
 _SLICE: Final = 300  # seconds
 _OF_HOUR: Final = 12  # slices
@@ -230,7 +233,7 @@ def _after(store: Store, seq: int, run_id: str | None = None) -> Iterator[dict[s
 
 def _event(row: dict[str, Any]) -> Event | None:
     signal = decode_line(row["body"].encode())
-    return None if signal is None else event_of(signal)
+    return None if signal is None else counted_of(signal)
 
 
 def _answer(window: str, reading: dict[str, Any], trend: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ _REFUSALS = {
     "401": "There is no valid token.",
     "403": "The token does not allow it.",
     "404": "There is no such thing.",
+    "409": "It was done already.",
     "413": "The body is too long.",
     "421": "The host is not this server.",
-    "429": "Too many wrong tokens came from this address.",
+    "429": "Too many wrong tokens, or answers, came from this address.",
     "500": "The server failed.",
     "503": "The store is not available; Retry-After says when to come back.",
 }
@@ -57,6 +58,8 @@ def _amend(operation: dict[str, Any], by_id: bool, guarded: bool) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
     for status, meaning in _REFUSALS.items():
+        if status == "409" and not (by_id and "requestBody" in operation):
+            continue
         if (status != "404" or by_id) and (status != "413" or "requestBody" in operation):
             content = {"application/json": {"schema": _ERROR}}
             responses[status] = {"description": meaning, "content": content}

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from otel_agents.errors import InvalidInputError, NotFoundError, UnavailableError
 from otel_agents.event_types import ALL_TYPES
 from otel_agents.server.pages_alerts import AlertsPage, count, line
+from otel_agents.server.pages_hitl import HitlPages, waiting
 from otel_agents.server.pages_render import STATIC, Renderer, asked_part
 from otel_agents.server.pages_run import RunPage, spans_of
 from otel_agents.server.pages_runtime import RuntimePage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from otel_agents.server.hitl import Pace
     from otel_agents.store import Store
 
     Handler = Callable[[Request], Response]
@@ -59,23 +61,29 @@ _TITLES: Final = {
     401: ("Please sign in", "This page needs a token."),
     403: ("Not allowed", "Your token does not open this page."),
     404: ("Nothing here", "There is no such page, run, agent or trace. It may have been deleted."),
+    409: ("Too late", "This was decided already."),
+    413: ("Too long", "The form is longer than any answer."),
+    429: ("Too many", "Too many answers came from this address; try again later."),
     503: ("Not available", "The store cannot be read right now."),
 }
 _FAILED: Final = ("Something broke", "The server could not make this page. Its log says why.")
 
 
-def routes(store: Store, guard: object, *, jaeger_url: str | None = None) -> list[BaseRoute]:
+def routes(
+    store: Store, guard: object, pace: Pace, *, jaeger_url: str | None = None
+) -> list[BaseRoute]:
     """Return the routes of the pages and of their static files.
 
     Args:
         store: Where everything shown is read.
         guard: Protects the routes as a middleware and puts the visitor's role in
             `request.state.role`; nothing is asked of it here.
+        pace: Slows down who answers waits too often.
         jaeger_url: Where traces can be looked at too, as `http://localhost:16686`.
 
     """
     del guard
-    return Pages(store, jaeger_url=jaeger_url).routes()
+    return Pages(store, pace, jaeger_url=jaeger_url).routes()
 
 
 def error_page(request: Request, status: int, detail: str = "") -> Response:
@@ -130,7 +138,7 @@ def _error(renderer: Renderer, request: Request, status: int, detail: str) -> Re
 class Pages:
     """The pages of one store."""
 
-    def __init__(self, store: Store, *, jaeger_url: str | None = None) -> None:
+    def __init__(self, store: Store, pace: Pace, *, jaeger_url: str | None = None) -> None:
         self._store = store
         self._render = _renderer()
         self._totals = Totals(store)
@@ -139,6 +147,7 @@ class Pages:
         runbooks = Runbooks()
         self._alerts = AlertsPage(store, self._render, runbooks)
         self._runbooks = RunbookPages(runbooks, self._render)
+        self._hitl = HitlPages(store, self._render, pace, error_page)
         self._jaeger = jaeger_url
 
     def routes(self) -> list[BaseRoute]:
@@ -153,6 +162,7 @@ class Pages:
             "/traces/{trace_id:path}": self.trace,
             "/live": self.live,
             "/alerts": self._alerts.show,
+            "/hitl": self._hitl.show,
             "/runbooks": self._runbooks.index,
             "/runbooks/{name}": self._runbooks.show,
             "/admin/runtime": self._runtime.show,
@@ -163,6 +173,7 @@ class Pages:
         made: list[BaseRoute] = [
             Route(path, self._caught(page), methods=["GET"]) for path, page in pages.items()
         ]
+        made.append(Route("/hitl/{wait_id:path}", self._hitl.answer, methods=["POST"]))
         return [*made, Route(FEED_MODULE, feed_module), self._render.files()]
 
     def _caught(self, page: Handler) -> Handler:
@@ -171,6 +182,7 @@ class Pages:
             try:
                 if page is not login_page and not asked_part(request):
                     request.state.firing = count(self._store)
+                    request.state.waiting = waiting(self._store)
                 return page(request)
             except NotFoundError as problem:
                 return _error(self._render, request, 404, str(problem))

@@ -99,6 +99,7 @@ class Renderer:
             here=_here(request),
             role=str(getattr(request.state, "role", "") or ""),
             firing_count=getattr(request.state, "firing", None) or 0,
+            waiting_count=getattr(request.state, "waiting", None) or 0,
             query=_Query(request.query_params),
             **context,
         )

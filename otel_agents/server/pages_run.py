@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import InvalidInputError, NotFoundError
 from otel_agents.server.kpis import Readings
+from otel_agents.server.pages_hitl import of_run
 from otel_agents.server.pages_render import asked_part
 from otel_agents.server.pages_text import duration, moment, percent, usd
 from otel_agents.server.pages_waterfall import SPAN, Chart, chart, placed, without_tellings
+from otel_agents.store.waits import MOST_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +81,8 @@ class RunPage:
             "span": None,
             "spans_shown": "spans" in query,
             "kpis": kpi_words(self._readings.run(run["run_id"])),
+            "waits": of_run(self._store, request, run["run_id"]),
+            "longest": MOST_TEXT,
         }
         if tab == "timeline":
             context["chart"] = self._chart(run, spans="spans" in query, whole="all" in query)
@@ -90,6 +94,8 @@ class RunPage:
 
     def _list(self, tab: str, run: dict[str, Any], cursor: str | None) -> dict[str, Any]:
         run_id = run["run_id"]
+        if tab == "agents":
+            return {"checkpoints": self._checkpoints(run_id)}
         if tab == "events":
             after = _number(cursor)
             return {"page": self._store.run_signals(run_id, after=after, limit=_PAGE)}
@@ -98,6 +104,11 @@ class RunPage:
         if tab == "spans":
             return {"page": self._store.run_spans(run_id, cursor=cursor, limit=_PAGE)}
         return {}
+
+    def _checkpoints(self, run_id: str) -> dict[str, str]:
+        """Return the checkpoints before attempts of agents, by the attempts' ids."""
+        found = self._store.agents(run_id=run_id, limit=_SPANS)["items"]
+        return {one["id"]: one["checkpoint_id"] for one in found if one["checkpoint_id"]}
 
     def _trace_link(self, run: dict[str, Any]) -> str | None:
         if not self._jaeger or not run["trace_ids"]:

@@ -33,17 +33,18 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     **dict.fromkeys(("running", "RUNNING", "starting"), ("run", "live")),
     **dict.fromkeys(("waiting", "IN_REVIEW", "half_open", "timeout"), ("hand", "wait")),
     **dict.fromkeys(
-        ("succeeded", "completed", "passed", "success", "answered", "delivered", "healthy"),
+        ("succeeded", "completed", "passed", "success", "answered", "approved", "delivered"),
         ("check", "good"),
     ),
-    **dict.fromkeys(("DONE", "ok", "closed"), ("check", "good")),
+    **dict.fromkeys(("DONE", "ok", "closed", "healthy"), ("check", "good")),
     **dict.fromkeys(
         ("failed", "FAILED", "error", "failure", "unhealthy", "open", "critical"), ("cross", "bad")
     ),
+    "rejected": ("cross", "bad"),
     **dict.fromkeys(("lost", "stale"), ("question", "lost")),
     **dict.fromkeys(("DEGRADED", "degraded", "stuck", "warning"), ("warning", "wait")),
     **dict.fromkeys(("canceled", "cancelled", "cancellation", "STOPPED"), ("stop", "off")),
-    **dict.fromkeys(("skipped", "SKIPPED", "skip"), ("minus", "off")),
+    **dict.fromkeys(("skipped", "SKIPPED", "skip", "unanswered"), ("minus", "off")),
     **dict.fromkeys(("pending", "PENDING", "IDLE", "unset"), ("ring", "off")),
 }
 _WORDS: Final = {"IN_REVIEW": "in review", "half_open": "half open", "unset": "unset"}

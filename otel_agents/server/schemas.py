@@ -131,6 +131,7 @@ class Phase(Shape):
     agents: dict[str, int]
     usage: Usage
     cost_usd: Usd
+    waiting_seconds: float | None
 
 
 class RunAgent(Shape):
@@ -144,6 +145,7 @@ class RunAgent(Shape):
     parent_id: str | None
     usage: Usage
     cost_usd: Usd
+    waiting_seconds: float | None
     error: Failure | None
 
 
@@ -200,8 +202,33 @@ class Share(Shape):
     unpriced_tokens: Count
 
 
+class Budget(Shape):
+    """A limit of a run or of a part of it; `percent` goes on above 100."""
+
+    scope: str
+    name: str | None
+    unit: Annotated[str, Field(description="USD, token, second, or a unit of the program's own.")]
+    limit: float
+    spent: float
+    percent: float | None
+    state: Literal["within", "warning", "exceeded"]
+    enforced: bool
+
+
+class RunWait(Shape):
+    """A human who is waited for now; `id` is what the wait is answered by."""
+
+    id: str
+    reason: str | None
+    asked_at: Time
+    priority: str | None
+    phase: str | None
+    agent: str | None
+    tool: str | None
+
+
 class Run(RunSummary):
-    """A run in full."""
+    """A run in full; of its duration humans were waited for `waiting_seconds`."""
 
     eta_seconds: float | None
     phases: list[Phase]
@@ -213,6 +240,9 @@ class Run(RunSummary):
     by_agent: list[Share]
     by_model: list[Share]
     trace_ids: list[str]
+    budgets: list[Budget]
+    waiting_seconds: float | None
+    waits: list[RunWait]
 
 
 class Agent(Shape):

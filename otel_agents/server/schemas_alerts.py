@@ -26,10 +26,14 @@ class Alert(Shape):
 
 
 class Firing(Shape):
-    """How many alerts fire; `by_severity` has the severities of those that do."""
+    """How many alerts fire; `by_severity` has the severities of those that do.
+
+    `waiting` is how many waits for a human are open.
+    """
 
     firing: Count
     by_severity: dict[str, Count]
+    waiting: Count
 
 
 class Taken(Shape):

@@ -24,10 +24,10 @@ from urllib.parse import unquote, urlsplit
 
 from otel_agents.boundary import boundary, caught
 from otel_agents.errors import SettingsError
-from otel_agents.event_types import event_of
 from otel_agents.sinks.redis_bucket import PUT, SHOW, Bucket
 from otel_agents.state.kpis import Kpis
 from otel_agents.state.kpis_buckets import DAY, HOUR, hour_of, start_of
+from otel_agents.state.kpis_signals import counted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ class RedisSink:
         """Count the signals that are events; write to Redis where a hundred have come together."""
         self._in_this_process()
         for signal in signals:
-            event = event_of(signal)
+            event = counted_of(signal)
             if event is None:
                 continue
             hour = hour_of(event.time)

@@ -7,12 +7,16 @@ took in earlier runs of the workflow. Those earlier runs are a fixed set: the on
 succeeded before this run started. Progress reported by a phase says how much of that phase's
 weight is done; it says nothing of a run whose further phases nobody knows yet, so without earlier
 runs the share is unknown until the run itself reports one.
+
+Seconds are active ones: how long a human takes says nothing of the work.
 """
 
 from __future__ import annotations
 
 from math import fsum
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_agents.state.waiting import Waiting, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +55,16 @@ def history(runs: Runs, run: RunState) -> History:
         return NO_HISTORY
     kind = "phase" if any(each.of_kind("phase") for each in recent) else "iteration"
     seconds: dict[str, list[float]] = {}
+    spans = []
     for each in recent:
+        main = each.main
+        if main is None:
+            continue
+        waiting = Waiting(each, each.last if main.end is None else main.end.time)
+        spans.append(_active(main, waiting))
         for scope in each.of_kind(kind):
-            seconds.setdefault(_step(scope), []).append(scope.seconds or 0.0)
+            seconds.setdefault(_step(scope), []).append(_active(scope, waiting))
     last = sorted(recent[-1].of_kind("phase"), key=lambda scope: (scope.started, scope.key))
-    spans = [main.seconds or 0.0 for each in recent if (main := each.main) is not None]
     return History(
         seconds=fsum(spans) / len(spans),
         steps=kind,
@@ -65,6 +74,10 @@ def history(runs: Runs, run: RunState) -> History:
         phases=tuple(dict.fromkeys(_step(scope) for scope in last)),
         reported=any(_reported(each) is not None for each in recent),
     )
+
+
+def _active(scope: Scope, waiting: Waiting) -> float:
+    return max(0.0, (scope.seconds or 0.0) - waiting.seconds(scope))
 
 
 def _succeeded_before(runs: Runs, run: RunState) -> Iterator[tuple[int, RunState]]:
@@ -79,6 +92,7 @@ def _succeeded_before(runs: Runs, run: RunState) -> Iterator[tuple[int, RunState
             and main.outcome == "success"
             and main.end.time <= started
             and each.workflow == workflow
+            and not held(each)
         ):
             yield main.end.time, each
 
@@ -119,13 +133,15 @@ def _worked(run: RunState, history: History) -> tuple[float, int] | None:
 def share(run: RunState, history: History = NO_HISTORY) -> float | None:
     """Return how much of a run is done, 0 to 1: 1 if it succeeded, None where nothing tells."""
     main = run.main
-    if main is not None and main.outcome == "success":
+    if main is not None and main.outcome == "success" and not held(run):
         return 1.0
     found = [each[0] for each in (_reported(run), _worked(run, history)) if each is not None]
     return max(found, default=None)
 
 
-def remaining(run: RunState, now: int, history: History = NO_HISTORY) -> float | None:
+def remaining(
+    run: RunState, now: int, history: History = NO_HISTORY, waiting: Waiting | None = None
+) -> float | None:
     """Return the seconds a run under way probably still takes, or None where nothing tells.
 
     Counted down from when the share done was last seen to grow, so that it does not rise between
@@ -135,16 +151,19 @@ def remaining(run: RunState, now: int, history: History = NO_HISTORY) -> float |
         run: A run that has not ended.
         now: The time, in nanoseconds since the epoch.
         history: What earlier runs took.
+        waiting: The run's waits for humans, whose time is left out.
 
     """
+    waiting = waiting or Waiting(run, now)
     started = run.started
     reported, worked = _reported(run), _worked(run, history)
     if reported is not None and reported[0] > 0 and (worked is None or reported[0] >= worked[0]):
         done, since = reported
-        whole = (since - started) / 1e9 / done
+        whole = ((since - started) / 1e9 - waiting.between(started, since)) / done
     elif history.seconds is not None:
         done, since = worked or (0.0, started)
         whole = history.seconds
     else:
         return None
-    return max(0.0, whole * (1 - done) - (now - since) / 1e9)
+    worked_since = (now - since) / 1e9 - waiting.between(since, now)
+    return max(0.0, whole * (1 - done) - worked_since)

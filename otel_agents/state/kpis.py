@@ -8,7 +8,8 @@ The definitions (the same in words, with an example: docs/reference/kpis.md):
   belong together by it; of others an end closes, in the order of time, the oldest start of the
   same task and agent that is still open. An end that finds none counts
   its `duration_ms` back from its time; a start without an end is active still. What lies outside
-  of the window does not count.
+  of the window does not count, nor does the time in which an attempt waits for a human, as far as
+  its id is known.
 - `cost_per_feature`: USD for each feature completed. The money is `cost_usd` of all
   `agent_completed` and `cost` of all `validation_complete`; a feature is completed when a
   validation of one of the tasks that were queued for it passed. None where the cost of any
@@ -41,10 +42,14 @@ from otel_agents.state.kpis_parts import (
     Span,
     Task,
     amount,
+    at_work,
+    counted,
     covered,
     joined,
+    ratio,
     text,
 )
+from otel_agents.state.kpis_signals import WAIT
 from otel_agents.vocabulary import CRITIC_DECISION, KPI_METRICS
 
 if TYPE_CHECKING:
@@ -108,11 +113,12 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
     def apply(self, event: Event) -> None:
         """Count an event; what its payload has of another type than its schema is not counted."""
         moment = round(event.time * _MICRO)
-        self.events += 1
-        if moment < self.first:  # noqa: PLR1730 - min() takes three times as long
-            self.first = moment
-        if moment > self.last:  # noqa: PLR1730
-            self.last = moment
+        if event.type != WAIT:
+            self.events += 1
+            if moment < self.first:  # noqa: PLR1730 - min() takes three times as long
+                self.first = moment
+            if moment > self.last:  # noqa: PLR1730
+                self.last = moment
         reader = _READERS.get(event.type)
         if reader is None:
             self._task(event.payload)
@@ -162,12 +168,12 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         seconds = self.completion / _MICRO
         priced = not self.unpriced
         values = (
-            _ratio(active, window),
-            _ratio(cost, self.feature_count) if priced else None,
-            _ratio(self.retries, self.task_count),
-            _ratio(self.rejections, self.decisions),
-            _ratio(self.validations_passed, self.validations),
-            _ratio(seconds, self.tasks_completed),
+            ratio(active, window),
+            ratio(cost, self.feature_count) if priced else None,
+            ratio(self.retries, self.task_count),
+            ratio(self.rejections, self.decisions),
+            ratio(self.validations_passed, self.validations),
+            ratio(seconds, self.tasks_completed),
         )
         counts = {
             "events": self.events,
@@ -250,7 +256,7 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             self._succeed(task, moment)
         if status in ("approved", "rejected"):
             rejected = status == "rejected"
-            agent.told = _counted(agent.told, rejected=rejected)
+            agent.told = counted(agent.told, rejected=rejected)
             self._decide(agent.told[rejected], agent.recorded[rejected], rejected=rejected)
 
     def _validated(self, event: Event, moment: int) -> None:
@@ -273,12 +279,29 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         rejected = payload.get("rejected") is True
         if text(payload.get("agent")):
             _, agent = self._agent(payload)
-            agent.recorded = _counted(agent.recorded, rejected=rejected)
+            agent.recorded = counted(agent.recorded, rejected=rejected)
             self._decide(agent.recorded[rejected], agent.told[rejected], rejected=rejected)
         else:
             self._task(payload)
             self.decisions += 1
             self.rejections += rejected
+
+    def _escalated(self, event: Event, moment: int) -> None:
+        payload = event.payload
+        wait_id = payload.get("wait_id")
+        if wait_id is None or payload.get("task_id") != wait_id:
+            self._task(payload)  # without a task the wait stands in for one
+        if event.agent_id is not None and wait_id is not None:
+            self._attempt(event.agent_id).asked.append(moment)
+            self.kept += 1
+
+    def _waited(self, event: Event, moment: int) -> None:
+        span = moment - round(event.payload["seconds"] * _MICRO), moment
+        # Whoever called the agent waits with it.
+        for agent_id in (event.agent_id, event.payload.get("caller")):
+            if agent_id:
+                self._attempt(agent_id).waits.append(span)
+                self.kept += 1
 
     # ---------------------------------------------------------------- what these change
 
@@ -416,10 +439,10 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         if span is None and spare_open:
             return
         del self.attempts[key]
-        self.kept -= 1
+        self.kept -= attempt.size
         if span is not None:
-            settled.append(span)
-        else:
+            settled.extend(attempt.active(span[1]))
+        elif attempt.known:
             self.left_open += 1
             self.left_since = min(self.left_since, attempt.start)
 
@@ -429,21 +452,20 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
             return 0, 0, 0
         spans = self.spans.copy()
         active, since, end = self.left_open, self.left_since, self.last
-        for attempt in self.attempts.values():
-            if (span := attempt.span) is not None:
-                spans.append(span)
-            else:
-                active += 1
-                since = min(since, attempt.start)
+        under_way = at_work(self.attempts.values(), spans)
+        active += sum(attempt.waiting is None for attempt in under_way)
         for agent in chain.from_iterable(task.agents.values() for task in self.tasks.values()):
             if len(agent.starts) == len(agent.ends) == 1 and agent.starts[0] <= agent.ends[0][0]:
                 spans.append((agent.starts[0], agent.ends[0][0]))  # nearly all of them
             elif still := agent.spans(spans):
                 active += len(still)
                 since = min(since, still[0])
-        if active:
+        if active or under_way:
             end = max(end, round(now * _MICRO))
+        if since < LATEST:
             spans.append((since, end))
+        for attempt in under_way:
+            spans += attempt.active(end)
         window = end - self.first
         # Of states that were both summed up in part, the parts before may overlap.
         seconds = self.active_before + covered(spans, max(self.first, self.spans_from))
@@ -460,6 +482,8 @@ _READERS: Final[dict[str, Callable[[Kpis, Event, int], None]]] = {
     "agent_started": Kpis._agent_started,  # noqa: SLF001
     "agent_completed": Kpis._agent_completed,  # noqa: SLF001
     "validation_complete": Kpis._validated,  # noqa: SLF001
+    "hitl_escalated": Kpis._escalated,  # noqa: SLF001
+    WAIT: Kpis._waited,  # noqa: SLF001
     CRITIC_DECISION: Kpis._decided,  # noqa: SLF001
 }
 _encoder: Final = msgspec.json.Encoder()
@@ -474,11 +498,3 @@ def fold_events(events: Iterable[Event]) -> Kpis:
             seen.add(event.id)
             kpis.apply(event)
     return kpis
-
-
-def _counted(verdicts: Span, *, rejected: bool) -> Span:
-    return verdicts[0] + (not rejected), verdicts[1] + rejected
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

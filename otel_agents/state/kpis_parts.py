@@ -19,11 +19,40 @@ _MOST: Final = 1e12  # of any amount, as event_types has it
 
 
 class Attempt(msgspec.Struct, array_like=True, gc=False):
-    """One attempt that events name by its id: start, end and the µs that its end says it took."""
+    """One attempt that events name by its id: start, end and the µs that its end says it took.
+
+    `asked` is when it asked humans, `waits` are the times it waited for them that are over.
+    """
 
     start: int = LATEST
     end: int = -1
     duration: int = 0
+    asked: list[int] = []
+    waits: list[Span] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether its start or its end was told of, not only that it waited."""
+        return self.end >= 0 or self.start < LATEST
+
+    @property
+    def waiting(self) -> int | None:
+        """Since when it waits for a human; None where it does not."""
+        over = len(self.waits)
+        return sorted(self.asked)[over] if len(self.asked) > over else None
+
+    @property
+    def size(self) -> int:
+        """How many things it keeps."""
+        return 1 + len(self.asked) + len(self.waits)
+
+    def active(self, until: int) -> list[Span]:
+        """Return when it was at work, if it has not ended up to a time: its waits left out."""
+        span = self.span
+        if span is None:
+            waiting = self.waiting
+            span = self.start, until if waiting is None else min(until, waiting)
+        return without(span, self.waits)
 
     @property
     def span(self) -> Span | None:
@@ -46,10 +75,12 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
         """Add what another part of the same says."""
         self.begin(other.start)
         self.finish(other.end, other.duration)
+        self.asked += other.asked
+        self.waits += other.waits
 
     def copy(self) -> Attempt:
         """Return one that changes apart."""
-        return Attempt(self.start, self.end, self.duration)
+        return Attempt(self.start, self.end, self.duration, self.asked.copy(), self.waits.copy())
 
 
 class Agent(msgspec.Struct, array_like=True, gc=False):
@@ -152,6 +183,43 @@ def joined(spans: Iterable[Span]) -> list[Span]:
             reached = end
     if reached > -LATEST:
         found.append((begun, reached))
+    return found
+
+
+def at_work(attempts: Iterable[Attempt], spans: list[Span]) -> list[Attempt]:
+    """Add when attempts that ended were at work to a list; return those that have not ended."""
+    under_way: list[Attempt] = []
+    for attempt in attempts:
+        if (span := attempt.span) is None:
+            if attempt.known:
+                under_way.append(attempt)
+        elif attempt.waits:
+            spans += attempt.active(span[1])
+        else:
+            spans.append(span)
+    return under_way
+
+
+def counted(verdicts: Span, *, rejected: bool) -> Span:
+    """Return approvals and rejections with one more."""
+    return verdicts[0] + (not rejected), verdicts[1] + rejected
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """Return a share; None of nothing."""
+    return part / whole if whole else None
+
+
+def without(span: Span, others: Iterable[Span]) -> list[Span]:
+    """Return what is left of a span outside of others, in the order of time."""
+    found: list[Span] = []
+    start, end = span
+    for first, last in sorted(others):
+        if first > start and start < end:
+            found.append((start, min(first, end)))
+        start = max(start, last)
+    if start < end or not found:
+        found.append((min(start, end), end))
     return found
 
 

@@ -16,6 +16,7 @@ from otel_agents.state.decisions import VERDICTS, Decisions
 from otel_agents.usage import Usage
 from otel_agents.values import cut
 from otel_agents.vocabulary import (
+    AGENT_WAIT_DURATION,
     BUDGET_EVENTS,
     COST,
     CRITIC_DECISION,
@@ -31,6 +32,7 @@ from otel_agents.vocabulary import (
     TASK_QUEUE,
     TOKENS,
     TOKENS_UNPRICED,
+    WAITED,
 )
 
 if TYPE_CHECKING:
@@ -144,10 +146,17 @@ class Measures:
         seconds = signal.duration
         if kind.duration is not None and seconds is not None and seconds < _LONGEST:
             values = _labels(kind.duration, kind, signal, queue)
-            buckets = self._buckets.get(kind.duration.name)
-            if buckets is None:
-                buckets = self._buckets[kind.duration.name] = Buckets(kind.duration)
-            buckets.add(seconds, labelled(kind.duration.labels, values))
+            waited = _waited(signal, seconds)
+            labels = labelled(kind.duration.labels, values)
+            self._record(kind.duration, seconds - waited, labels)
+            if waited and kind.name == "agent":
+                self._record(AGENT_WAIT_DURATION, waited, labels)
+
+    def _record(self, metric: Metric, value: float, labels: dict[str, Any]) -> None:
+        buckets = self._buckets.get(metric.name)
+        if buckets is None:
+            buckets = self._buckets[metric.name] = Buckets(metric)
+        buckets.add(value, labels)
 
     def _scope(self, signal: Signal) -> _Scope:
         key = signal.scope_id or signal.id
@@ -286,7 +295,8 @@ class Measures:
             cost = payload.get("cost")
             if isinstance(cost, float | int):
                 self._count(_Scope(), signal, ("", ""), {}, cost, 0)
-        elif type_ == "hitl_escalated":
+        elif type_ == "hitl_escalated" and signal.edge == "fact":
+            # The start of a wait was counted as such.
             self._add(HITL_ESCALATIONS, (_name(signal.ids.workflow),))
 
     def _decide(
@@ -313,6 +323,14 @@ def _labels(
         else:
             found.append(_name(queue if label == "queue" else signal.name))
     return tuple(found)
+
+
+def _waited(signal: Signal, seconds: float) -> float:
+    """Return how long a scope says that it waited for humans: no more than it took."""
+    waited = signal.attributes.get(WAITED.key)
+    if isinstance(waited, int | float) and 0 < waited < _LONGEST:
+        return min(float(waited), max(0.0, seconds))
+    return 0.0
 
 
 def _names(use: ModelUse) -> tuple[str, str]:

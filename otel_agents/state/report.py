@@ -6,14 +6,17 @@ Times are nanoseconds since the epoch, durations seconds, shares 0 to 1.
 from __future__ import annotations
 
 from collections import Counter
+from math import fsum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from otel_agents.signals import LOST_AFTER_SECONDS, Failure
 from otel_agents.state.bill import Bill
+from otel_agents.state.budgets import BudgetReport, budgets
 from otel_agents.state.estimate import NO_HISTORY, History, remaining, share
 from otel_agents.state.times import rfc3339
+from otel_agents.state.waiting import Waiting, held, is_deferred
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
     AGENT_ATTEMPT,
@@ -24,6 +27,9 @@ from otel_agents.vocabulary import (
     RUN_GOAL,
     SAYS,
     TASK_STATE,
+    WAIT_ID,
+    WAIT_PRIORITY,
+    WAIT_TOOL,
     Outcome,
 )
 
@@ -42,7 +48,10 @@ _WORST_FIRST: Final = ("failed", "cancelled", "completed", "skipped")
 
 
 class AgentReport(msgspec.Struct, kw_only=True):
-    """One attempt of an agent. `id` is the attempt's, `key` that of its scope."""
+    """One attempt of an agent. `id` is the attempt's, `key` that of its scope.
+
+    Of its `seconds` it was `waited` for humans.
+    """
 
     key: str
     id: str
@@ -59,10 +68,14 @@ class AgentReport(msgspec.Struct, kw_only=True):
     usd: float | None
     unpriced: int
     error: Failure | None
+    waited: float = 0.0
 
 
 class PhaseReport(msgspec.Struct, kw_only=True):
-    """A phase, all its passes taken together; `started` is None while it is pending."""
+    """A phase, all its passes taken together; `started` is None while it is pending.
+
+    Of its `seconds` humans were `waited` for.
+    """
 
     name: str
     status: str
@@ -76,6 +89,7 @@ class PhaseReport(msgspec.Struct, kw_only=True):
     usd: float | None = None
     unpriced: int = 0
     error: Failure | None = None
+    waited: float = 0.0
 
 
 class Check(msgspec.Struct, kw_only=True):
@@ -93,8 +107,24 @@ class Check(msgspec.Struct, kw_only=True):
     error: Failure | None
 
 
+class WaitReport(msgspec.Struct, kw_only=True):
+    """A human who is waited for, since a time; `id` is what whoever answers names the wait by."""
+
+    id: str
+    reason: str
+    since: int
+    priority: str
+    phase: str
+    agent: str
+    tool: str
+
+
 class RunReport(msgspec.Struct, kw_only=True):
-    """A run. `updated` is when anything was last heard of it, `seconds` how long it has taken."""
+    """A run. `updated` is when anything was last heard of it, `seconds` how long it has taken.
+
+    Of these, humans were `waited` for; `waits` are those that are waited for now, the first to be
+    asked first.
+    """
 
     id: str
     workflow: str
@@ -116,6 +146,9 @@ class RunReport(msgspec.Struct, kw_only=True):
     usd: float | None
     unpriced: int
     error: Failure | None
+    budgets: list[BudgetReport] = []
+    waited: float = 0.0
+    waits: list[WaitReport] = []
 
     @property
     def over(self) -> bool:
@@ -149,10 +182,14 @@ class _Reading:
         self.outcome = None if self.main is None else self.main.outcome
         self.lost = None if self.outcome is not None else self._lost()
         self._resumed = len(run.tries) > 1
-        ended = self.main.end if self.main is not None else None
+        # It ended, but not what it asks of humans: it is not over.
+        self.held = held(run)
+        ended = self.main.end if self.main is not None and not self.held else None
         # The time up to which an open scope can be said to have gone on.
         self.until = run.last if self.lost else now if ended is None else ended.time
         self.ended = None if ended is None else ended.time
+        over = self.lost is not None or ended is not None
+        self.waiting = Waiting(run, self.until, None if over else self._given_up)
         self.scopes = sorted(run.scopes.values(), key=lambda scope: (scope.started, scope.key))
         self.spent = {scope.key: self._spent(scope) for scope in self.scopes}
 
@@ -178,6 +215,11 @@ class _Reading:
 
     def _given_up(self, scope: Scope) -> bool:
         """Say whether a scope that has not ended never will."""
+        if scope.kind == "human" and is_deferred(scope) and self.lost is None:
+            # It outlives its process; what resumed the run has taken it over.
+            main = self.main
+            early = main is not None and scope.started < main.started
+            return early or (self.outcome is not None and not self.held)
         if self.lost is not None or self.outcome is not None:
             return True
         living = self._living(scope)
@@ -207,8 +249,11 @@ class _Reading:
         bill = Bill()
         for spent in self.spent.values():
             bill.add(spent)
-        waiting = any(self._open(scope) for scope in state.of_kind("human"))
-        if self.outcome is not None:
+        waits = self._waits()
+        waiting = bool(waits)
+        if self.held:
+            status = "waiting"
+        elif self.outcome is not None:
             status = SAYS["run"][self.outcome]
         else:
             status = "lost" if self.lost else "waiting" if waiting else "running"
@@ -217,7 +262,10 @@ class _Reading:
             error = main.end.error
         numbers = [n for scope in self.scopes if (n := scope.ids.iteration) is not None]
         done = share(state, self.history)
-        eta = remaining(state, self.now, self.history) if status == "running" else None
+        eta = None
+        if status == "running":
+            eta = remaining(state, self.now, self.history, self.waiting)
+        seconds = self._whole_seconds()
         agents = [self._agent(s) for s in self.scopes if s.kind == "agent"]
         return RunReport(
             id=state.id,
@@ -228,7 +276,7 @@ class _Reading:
             started=state.started,
             updated=state.last,
             ended=self.ended,
-            seconds=self._whole_seconds(),
+            seconds=seconds,
             goal=_text(main, RUN_GOAL.key),
             iteration=max(numbers, default=None),
             iterations=self._most_iterations(),
@@ -240,14 +288,32 @@ class _Reading:
             usd=bill.usd,
             unpriced=bill.unpriced,
             error=error,
+            budgets=budgets(state, now=self.until, gone=self._given_up),
+            waited=min(seconds, self.waiting.between(state.started, self.until)),
+            waits=waits,
         )
 
     def _whole_seconds(self) -> float:
         """Return how long the run has taken; a clock that was set meanwhile does not count."""
         main = self.main
-        if main is not None and main.end is not None and not self._resumed:
+        if main is not None and self.ended is not None and not self._resumed:
             return main.seconds or 0.0
         return max(0, self.until - self.state.started) / 1e9
+
+    def _waits(self) -> list[WaitReport]:
+        return [
+            WaitReport(
+                id=_text(scope, WAIT_ID.key) or scope.key,
+                reason=scope.name,
+                since=scope.started,
+                priority=_text(scope, WAIT_PRIORITY.key),
+                phase=scope.ids.phase or "",
+                agent=scope.ids.agent or "",
+                tool=_text(scope, WAIT_TOOL.key),
+            )
+            for scope in self.scopes
+            if scope.kind == "human" and self._open(scope)
+        ]
 
     def _most_iterations(self) -> int | None:
         for scope in (self.main, *reversed(self.state.of_kind("iteration"))):
@@ -281,6 +347,7 @@ class _Reading:
             usd=None if unpriced else cost,
             unpriced=unpriced,
             error=end.error if end is not None else None,
+            waited=self.waiting.seconds(scope),
         )
 
     def _phases(self, agents: list[AgentReport]) -> list[PhaseReport]:
@@ -322,6 +389,7 @@ class _Reading:
             usd=bill.usd,
             unpriced=bill.unpriced,
             error=latest.end.error if latest and latest.end and status == "failed" else None,
+            waited=fsum(self.waiting.seconds(scope) for scope in passes),
         )
 
     def _phase_status(self, passes: list[Scope]) -> str:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_agents.state.budgets import crossing_of
 from otel_agents.usage import Usage
-from otel_agents.vocabulary import KINDS, OUTCOMES, PROGRESS_DONE, PROGRESS_TOTAL, Outcome
+from otel_agents.vocabulary import (
+    EVENT_PAYLOAD,
+    KINDS,
+    OUTCOMES,
+    PROGRESS_DONE,
+    PROGRESS_TOTAL,
+    Outcome,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from otel_agents.signals import Ids, Signal
+    from otel_agents.state.budgets import Crossing
 
 NOTHING: Final = Usage()
 # A signal dated outside this range, in nanoseconds, is garbage that arithmetic could choke on.
@@ -23,6 +32,7 @@ _LAST_TIME: Final = 1 << 63
 _LONGEST: Final = 1e9  # seconds; the same for durations
 _OUTCOMES: Final[dict[str, Outcome]] = {outcome: outcome for outcome in OUTCOMES}
 _VERDICTS: Final = frozenset(kind.name for kind in KINDS.values() if kind.judges)
+_CROSSINGS: Final = {"budget_warning": "warning", "budget_exceeded": "exceeded"}
 
 
 def _order(signal: Signal) -> tuple[int, str]:
@@ -170,9 +180,12 @@ class RunState:
     A fact such as a gate's result counts as a scope that was only seen to end.
 
     `changes` counts the signals taken in; whoever watches a run looks there whether to look again.
+    `crossings` are the budgets' limits of which an event told, each with what was spent then.
     """
 
-    __slots__ = ("_kinds", "_told", "_used", "changes", "first", "id", "last", "scopes")
+    __slots__ = (
+        "_kinds", "_told", "_used", "changes", "crossings", "first", "id", "last", "scopes",
+    )  # fmt: skip
 
     def __init__(self, run_id: str, signal: Signal) -> None:
         self.id = run_id
@@ -182,6 +195,7 @@ class RunState:
         # By run scope the most that its heartbeats said it used, and when that was said first.
         self._used: dict[str, tuple[int, int, int]] = {}
         self.scopes: dict[str, Scope] = {}
+        self.crossings: dict[Crossing, float] = {}
         self._kinds: dict[str, list[Scope]] = {}
         self.changes = 0
 
@@ -200,6 +214,8 @@ class RunState:
         elif time > self._told:
             self._told = time
         if signal.edge == "fact" and signal.kind not in _VERDICTS:
+            if signal.kind in _CROSSINGS:
+                self._cross(signal)
             return
         key = signal.scope_id or signal.id
         scope = self.scopes.get(key)
@@ -207,6 +223,13 @@ class RunState:
             scope = self.scopes[key] = Scope(key, signal)
             self._kinds.setdefault(scope.kind, []).append(scope)
         scope.apply(signal)
+
+    def _cross(self, signal: Signal) -> None:
+        payload, level = signal.attributes.get(EVENT_PAYLOAD.key), _CROSSINGS[signal.kind]
+        found = crossing_of(payload, level, signal.ids.task_id)
+        if found is not None:
+            crossing, spent = found
+            self.crossings[crossing] = max(spent, self.crossings.get(crossing, spent))
 
     def of_kind(self, kind: str) -> Sequence[Scope]:
         """Return the scopes of a kind, in no order."""
@@ -222,11 +245,15 @@ class RunState:
     def tries(self) -> list[Scope]:
         """The scopes that each were the run as a whole, the last to start last.
 
-        More than one if the run was resumed. An agent called outside any run is a run of its own.
+        More than one if the run was resumed. An agent called outside any run is a run of its own,
+        and so are those that went on with it when a human had answered.
         """
         found = [
             scope for scope in self.of_kind("run") if scope.identity.parent_id not in self.scopes
-        ] or [scope for scope in self.of_kind("agent") if scope.ids.agent_id == self.id]
+        ]
+        agents = self.of_kind("agent")
+        if not found and any(scope.ids.agent_id == self.id for scope in agents):
+            found = [scope for scope in agents if scope.identity.parent_id not in self.scopes]
         return sorted(found, key=lambda scope: (scope.started, scope.key))
 
     @property

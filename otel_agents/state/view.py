@@ -6,11 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_agents.state.estimate import NO_HISTORY, History
-from otel_agents.state.report import AgentReport, PhaseReport, RunReport, report
+from otel_agents.state.report import AgentReport, PhaseReport, RunReport, WaitReport, report
 from otel_agents.state.times import rfc3339
 
 if TYPE_CHECKING:
     from otel_agents.signals import Failure
+    from otel_agents.state.budgets import BudgetReport
     from otel_agents.state.report import Alive
     from otel_agents.state.run import RunState
     from otel_agents.usage import Usage
@@ -40,6 +41,23 @@ def as_data(read: RunReport) -> dict[str, Any]:
         "cost_usd": usd(read.usd),
         "unpriced_tokens": read.unpriced,
         "error": error_data(read.error),
+        "budgets": [budget_data(budget) for budget in read.budgets],
+        "waiting_seconds": _seconds(read.waited),
+        "waits": [_wait(wait) for wait in read.waits],
+    }
+
+
+def budget_data(budget: BudgetReport) -> dict[str, Any]:
+    """Return a budget as data; `percent` goes on above 100."""
+    return {
+        "scope": budget.scope,
+        "name": budget.name,
+        "unit": budget.unit,
+        "limit": round(budget.limit, 9),
+        "spent": round(budget.spent, 3 if budget.unit == "second" else 9),
+        "percent": percent(budget.share),
+        "state": budget.state,
+        "enforced": budget.enforced,
     }
 
 
@@ -51,10 +69,23 @@ def _phase(phase: PhaseReport) -> dict[str, Any]:
         "started_at": moment(phase.started),
         "ended_at": moment(phase.ended),
         "duration_seconds": _seconds(phase.seconds),
+        "waiting_seconds": _seconds(phase.waited),
         "iterations": phase.iterations,
         "agents": phase.agents,
         "usage": usage_data(phase.usage),
         "cost_usd": usd(phase.usd),
+    }
+
+
+def _wait(wait: WaitReport) -> dict[str, Any]:
+    return {
+        "id": wait.id,
+        "reason": wait.reason or None,
+        "asked_at": rfc3339(wait.since),
+        "priority": wait.priority or None,
+        "phase": wait.phase or None,
+        "agent": wait.agent or None,
+        "tool": wait.tool or None,
     }
 
 
@@ -66,6 +97,7 @@ def _agent(agent: AgentReport) -> dict[str, Any]:
         "status": agent.status,
         "attempt": agent.attempt,
         "parent_id": agent.parent_id,
+        "waiting_seconds": _seconds(agent.waited),
         "usage": usage_data(agent.usage),
         "cost_usd": usd(agent.usd),
         "error": error_data(agent.error),

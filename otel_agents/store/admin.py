@@ -35,7 +35,7 @@ def status(connection: Connection) -> dict[str, Any]:
     stuck = connection.row(f"SELECT COUNT(*) AS number FROM tasks WHERE {_STUCK}", (now,))  # noqa: S608
     running = connection.row(
         "SELECT COUNT(*) AS number FROM runs "
-        "WHERE status IN ('running', 'waiting') AND updated_ns >= ?",
+        "WHERE status IN ('running', 'waiting') AND (held OR updated_ns >= ?)",
         (cutoff(),),
     )
     last = events(connection, limit=1)["items"]

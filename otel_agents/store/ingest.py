@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_agents.signals import event_name
-from otel_agents.store import facts
+from otel_agents.store import facts, waits
 from otel_agents.store.rows import bounded, clean, finite, short, to_json
 from otel_agents.vocabulary import NAMESPACE
 
@@ -173,6 +173,7 @@ def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
         connection.many(_DIRTY_RUN, [(run_id, when, when) for run_id, when in touched.items()])
     _routes(connection, signals)
     facts.write(connection, signals)
+    waits.write(connection, signals)
 
 
 def _routes(connection: Connection, signals: Sequence[Signal]) -> None:

@@ -14,6 +14,7 @@ from otel_agents.signals import ModelUse, decode_line
 from otel_agents.state.bill import Bill
 from otel_agents.state.report import report
 from otel_agents.state.run import RunState, Spent
+from otel_agents.state.waiting import held
 from otel_agents.store.rows import (
     SPENT_COLUMNS,
     SPENT_PLACES,
@@ -49,7 +50,7 @@ _RUN: Final = f"""
     UPDATE runs SET dirty = FALSE, folded = ?, workflow = ?, status = ?, work_order_id = ?,
         correlation_id = ?, plan_id = ?, goal = ?, phase = ?, iteration = ?, max_iterations = ?,
         share = ?, started_ns = ?, updated_ns = ?, told_ns = ?, waiting_ns = ?, ended_ns = ?,
-        seconds = ?, agents = ?,
+        seconds = ?, held = ?, agents = ?,
         error_type = ?, error_message = ?, ({SPENT_COLUMNS}) = ({SPENT_PLACES})
     WHERE run_id = ?
 """  # noqa: S608 - columns of this module
@@ -214,7 +215,7 @@ def _run_row(state: RunState, reading: RunReport) -> tuple[Any, ...]:
         clean(reading.goal), short((running or last or [""])[-1]),
         whole(reading.iteration), whole(reading.iterations), reading.share,
         reading.started, reading.updated, state.told, _waits(state), reading.ended, reading.seconds,
-        to_json(Counter(agent.status for agent in reading.agents)),
+        held(state), to_json(Counter(agent.status for agent in reading.agents)),
         None if error is None else clean(error.type),
         None if error is None else clean(error.message),
         *spent(reading.usage, reading.usd, reading.unpriced),

@@ -130,6 +130,7 @@ def _delete_facts(connection: Connection, oldest: int) -> None:
         connection.run("DELETE FROM facts WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM tasks WHERE updated_ns < ?", (oldest,))
         connection.run("DELETE FROM breakers WHERE changed_ns < ?", (oldest,))
+        connection.run("DELETE FROM waits WHERE run_id = '' AND updated_ns < ?", (oldest,))
         alerts.prune(connection, oldest)
 
 
@@ -181,7 +182,7 @@ def delete_blocks(connection: Connection, numbers: list[int]) -> None:
 
 
 # What is kept of a run beside its signals.
-_OF_A_RUN: Final = ("iterations", "phases", "agents", "telemetry", "runs")
+_OF_A_RUN: Final = ("iterations", "phases", "agents", "telemetry", "waits", "runs")
 
 
 def delete_run_rows(connection: Connection, run_id: str) -> int:

@@ -84,10 +84,10 @@ def _filters(
     where: list[str] = ["started_ns > 0"]
     values: list[Any] = []
     if status == "lost":
-        where.append(f"{_OPEN} AND updated_ns < ?")
+        where.append(f"{_OPEN} AND NOT held AND updated_ns < ?")
         values.append(cutoff())
     elif status in {"running", "waiting"}:
-        where.append("status = ? AND updated_ns >= ?")
+        where.append("status = ? AND (held OR updated_ns >= ?)")
         values += [status, cutoff()]
     elif status is not None:
         where.append("status = ?")
@@ -105,7 +105,7 @@ def _filters(
 def run_row(row: dict[str, Any], late: int) -> dict[str, Any]:
     """Return a row of the list as data."""
     status = row["status"]
-    lost = status in {"running", "waiting"} and row["updated_ns"] < late
+    lost = status in {"running", "waiting"} and row["updated_ns"] < late and not row["held"]
     seconds = row["seconds"]
     if row["ended_ns"] is None:
         until = row["updated_ns"] if lost else time.time_ns()

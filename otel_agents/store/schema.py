@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from otel_agents.store.database import Connection, Database
 
 # The last step of `migrations/versions`; a test holds the two together.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 

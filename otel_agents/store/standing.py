@@ -23,10 +23,13 @@ _MOST: Final = 2000  # rows of an answer
 # By the time they were last heard of, and not by status: runs that were killed keep theirs for as
 # long as they are kept at all.
 _RUNS: Final = f"""
-    SELECT workflow, status, CASE WHEN updated_ns < ? THEN 1 ELSE 0 END AS late,
+    SELECT workflow, status, CASE WHEN updated_ns < ? AND NOT held THEN 1 ELSE 0 END AS late,
         COUNT(*) AS number, MIN(CASE WHEN told_ns > 0 THEN told_ns ELSE started_ns END) AS told_ns,
         MIN(waiting_ns) AS waiting_ns
-    FROM runs WHERE updated_ns >= ? AND ended_ns IS NULL AND folded > 0
+    FROM (
+        SELECT * FROM runs WHERE updated_ns >= ? AND ended_ns IS NULL AND folded > 0 AND NOT held
+        UNION ALL SELECT * FROM runs WHERE held AND ended_ns IS NULL AND folded > 0
+    ) AS found
     GROUP BY 1, 2, 3 LIMIT {_MOST}
 """  # noqa: S608
 # A task that was held before waits since it was put back. Nobody will take one whose run failed or

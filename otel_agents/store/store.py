@@ -19,6 +19,7 @@ from otel_agents.store import (
 )
 from otel_agents.store.database import Database
 from otel_agents.store.folds import Folds
+from otel_agents.store.hitl import Hitl
 from otel_agents.store.retention import Retention
 from otel_agents.store.rows import short
 from otel_agents.store.writer import MIN_FREE_BYTES, Writer
@@ -76,6 +77,7 @@ class Store:
             raise
         self._writer = Writer(self._database, min_free_bytes=min_free_bytes)
         self._folds = Folds(self._database)
+        self.hitl = Hitl(self._database, self._writer)  # who waits for a human
 
     @property
     def _here(self) -> Any:
@@ -108,7 +110,7 @@ class Store:
         self._writer.start()
 
     def on_commit(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call a listener after each commit, from the writer's thread; return what ends that."""
+        """Call a listener after each commit, from any thread; return what ends that."""
         self._writer.listeners.append(listener)
 
         def unsubscribe() -> None:

@@ -156,6 +156,18 @@ class Writer:
         if failed:
             raise failed[0]
 
+    def wrote(self) -> None:
+        """Take note of signals that were committed otherwise: rows follow, listeners are told."""
+        with self._wake:
+            self._dirty = True
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(
+                    target=self._work, name="otel-agents-store", daemon=True
+                )
+                self._thread.start()
+            self._wake.notify()
+        self._tell()
+
     def _work(self) -> None:
         while True:
             with self._wake:

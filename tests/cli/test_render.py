@@ -78,7 +78,9 @@ def test_a_wide_terminal() -> None:
     assert drawn(found, 100, story.now) == snapshot("""\
 
 shop  ◆ waiting                                                                            run run-2
-█████████████████████░░░░░░░░░  70%  33s so far  updated 3s ago
+█████████████████████░░░░░░░░░  70%  33s so far, 3.0s of it waiting  updated 3s ago
+waiting for a human since 00:00:30 UTC (3.0s): may I buy more?
+  otel-agents hitl resolve h
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
@@ -110,7 +112,9 @@ def test_a_narrow_terminal() -> None:
     assert drawn(read(story), 60, story.now) == snapshot("""\
 
 shop  ◆ waiting                                    run run-2
-33s so far  updated 3s ago
+33s so far, 3.0s of it waiting  updated 3s ago
+waiting for a human since 00:00:30 UTC (3.0s): may I buy mo…
+  otel-agents hitl resolve h
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
@@ -141,16 +145,16 @@ def test_a_low_terminal_keeps_what_matters() -> None:
     assert drawn(read(story), 80, story.now, 18) == snapshot("""\
 
 shop  ◆ waiting                                                        run run-2
-33s so far  updated 3s ago
+33s so far, 3.0s of it waiting  updated 3s ago
+waiting for a human since 00:00:30 UTC (3.0s): may I buy more?
+  otel-agents hitl resolve h
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
-✓ plan      completed  ×2         10s  2.6k  $0.0240
-● build     running    ×2 33%     23s  9.3k  $0.0085
-  ● writer  running    attempt 1  11s   770  $0.0007
-  ● writer  running    attempt 1  11s
-  ● 1 more running
-  ✗ 1 more failed
+✓ plan   completed  ×2      10s  2.6k  $0.0240
+● build  running    ×2 33%  23s  9.3k  $0.0085
+  ● 3 running
+  ✗ 1 failed
   ✗ gate tests  failed
   ◆ human asked may I buy more?  waiting  3.0s
 

@@ -327,6 +327,7 @@ WORKERS: Final = (
         "workers?var-job=shop",
         {
             "taken": [once(CHECKPOINTS, 9, 35, job="shop", instance="a", result="success")],
+            "nothing changed": [once(CHECKPOINTS, 9, 35, job="shop", instance="a", result="skip")],
             "long ago": [steady(CHECKPOINTS, 1, job="shop", instance="a", result="error")],
         },
     ),

@@ -29,6 +29,7 @@ from dashboards.promql import select, series
 from otel_agents import server_vocabulary, vocabulary
 from otel_agents.profiles import PROFILES
 from otel_agents.server import pages
+from otel_agents.server.hitl import Pace
 from otel_agents.vocabulary import ATTRIBUTES, Metric
 from tests.dashboards import rule_tests
 
@@ -244,7 +245,7 @@ def test_choices_begin_with_all_and_escape_what_was_chosen(board: dict[str, Any]
 @pytest.fixture(scope="module")
 def console() -> set[str]:
     """Return the addresses of the console's pages."""
-    routed = pages.Pages(None, jaeger_url=None).routes()  # type: ignore[arg-type] - not asked
+    routed = pages.Pages(None, jaeger_url=None, pace=Pace()).routes()  # type: ignore[arg-type] - not asked
     return {getattr(route, "path", "") for route in routed}
 
 

@@ -216,7 +216,7 @@ def test_every_field_of_every_scope_can_be_set(spans: Any, install: Any, scope: 
 
     first, second = spans.get_finished_spans()
     # A text that is neither true nor false judges nothing, and is no state of a task.
-    judged = {"passed", "success", "state"} & set(fields)
+    judged = {"passed", "success", "state", "writes", "budget_enforce"} & set(fields)
     assert len([one for one in first.attributes.values() if one in ("7", 7)]) >= len(fields) - len(
         judged
     )
@@ -227,9 +227,9 @@ def test_every_field_of_every_scope_can_be_set(spans: Any, install: Any, scope: 
 
 def test_the_scopes_are_those_of_the_python_interface() -> None:
     """What can be configured is what can be opened by hand, and nothing else."""
-    by_hand = {name for name, one in vars(scopes).items() if isinstance(one, scopes.ScopeMaker)}
+    makers = {one for one in vars(scopes).values() if isinstance(one, scopes.ScopeMaker)}
 
-    assert set(SCOPES) == by_hand
+    assert set(SCOPES) == {one.kind.name for one in makers}
 
 
 def test_two_tables_on_one_target_nest_in_their_order(spans: Any, install: Any) -> None:

@@ -26,6 +26,7 @@ from otel_agents.vocabulary import (
     RUNTIME_OPERATION,
     TASK_QUEUE,
     TASK_STATE,
+    WAIT_ID,
     WORKER_STATUS,
     WORKER_TYPE,
 )
@@ -131,6 +132,7 @@ def filled() -> Batch:
     failing.wait(3).end("a2", "failure", error=("ValueError", "no"), usage=Usage(input_tokens=7))
     failing.end("r2", "failure", error=("ValueError", "no"))
     running = Story("run-3", "press", begin=time.time_ns()).start("run", "r3", "press")
+    running.start("human", "wait-1", "deploy?", parent="r3", attributes={WAIT_ID.key: "wait-1"})
     message = trace_request("run-1")
     block, _ = block_of(message, message.SerializeToString())
     logs = [

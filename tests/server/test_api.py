@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .conftest import Running, Serving
 
 QUOTED = "feature%2Flogin%252F%3Fx%3D1%26..%2F%25"
-IDS = {"run_id": "run-1", "agent_id": "run-1-plan-agent", "trace_id": TRACE}
+IDS = {
+    "run_id": "run-1", "agent_id": "run-1-plan-agent", "trace_id": TRACE, "wait_id": "wait-1",
+}  # fmt: skip
 
 
 def readable(running: Running) -> list[APIRoute]:
@@ -55,7 +57,7 @@ def test_lists_are_not_empty_here(open_server: Running) -> None:
         "/api/runs", "/api/runs/run-1/spans", "/api/runs/run-1/events", "/api/runs/run-1/logs",
         "/api/agents", "/api/agents/run-1-plan-agent/logs", "/api/traces", "/api/logs",
         "/api/usage", "/api/metrics", "/api/events", "/api/admin/runtime/events",
-        "/api/admin/runtime/tasks",
+        "/api/admin/runtime/tasks", "/api/hitl",
     ):  # fmt: skip
         assert open_server.client.get(path).json()["data"]["items"], path
 

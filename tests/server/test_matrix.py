@@ -84,7 +84,11 @@ def table(routes: list[BaseRoute]) -> list[tuple[str, str]]:
             for method in sorted(route.methods or ()):
                 run = "none" if method == "DELETE" else "run-1"
                 path = route.path_format.format(
-                    run_id=run, agent_id="run-1-plan-agent", trace_id=TRACE, name="X"
+                    run_id=run,
+                    agent_id="run-1-plan-agent",
+                    trace_id=TRACE,
+                    name="X",
+                    wait_id="wait-1",
                 )
                 found.append((method, path))
         else:

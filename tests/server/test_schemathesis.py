@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from otel_agents.store import Store
 
-KNOWN: Final = {"run_id": "run-1", "agent_id": "run-1-plan-agent", "trace_id": TRACE}
+KNOWN: Final = {
+    "run_id": "run-1", "agent_id": "run-1-plan-agent", "trace_id": TRACE, "wait_id": "wait-1",
+}  # fmt: skip
 HEADERS: Final = {"Authorization": f"Bearer {ADMIN}"}
 
 
@@ -86,6 +88,9 @@ def check(operation: Any, mode: GenerationMode, address: str) -> set[int]:
             # No made-up id is one of ours, and no made-up text is a cursor.
             for name in case.path_parameters:
                 case.path_parameters[name] = "run-2" if case.method == "DELETE" else KNOWN[name]
+            if "wait_id" in case.path_parameters and case.method == "POST":
+                # "answered" alone says nothing; what is said first counts.
+                case.body = {**case.body, "decision": "approved"}
             case.query.pop("cursor", None)
         answer = case.call_and_validate(
             base_url=address, headers=HEADERS, excluded_checks=[positive_data_acceptance]

@@ -43,9 +43,13 @@ class Told(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What runs: the service of the fault run, and the lighthouse example by profile."""
+    """What runs: services of the fault run and the guarded example, and the lighthouse by profile.
+
+    The guarded example has what the others have not: restores, and an agent that waits for a human.
+    """
 
     faults: str
+    guarded: str
     examples: dict[str, Told]
 
 
@@ -102,6 +106,14 @@ def shown(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Itera
         stream = (EXAMPLES / "event-stream" / "app.py", "--no-serve", "--pace", "0")
         told = environment(backends, "shown-events", SETTINGS)
         running.enter_context(begun(folder, told, *stream, "--out", folder / "events"))
+        guarded = EXAMPLES / "guarded"
+        repository = folder / "guarded"
+        subprocess.run(  # noqa: S603 - our own example
+            [sys.executable, guarded / "app.py", "--new", repository], check=True, timeout=60
+        )
+        told = environment(backends, "shown-guarded", guarded / "otel-agents.toml")
+        program = (guarded / "app.py", "--pace", "0", "--answer", "approve")
+        running.enter_context(begun(repository, told, *program))
         examples = {}
         lighthouse = EXAMPLES / "lighthouse"
         for profile in PROFILES:
@@ -119,4 +131,4 @@ def shown(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # Looked at: Jaeger tells of what it is asked, and of what it does not have.
         backends.services()
         assert not trace(backends, f"{1:032x}")
-        yield Shown("faults", examples)
+        yield Shown("faults", "shown-guarded", examples)

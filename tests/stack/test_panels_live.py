@@ -1,4 +1,4 @@
-"""Every panel and rule on live data: the example and all faults, through the real collector.
+"""Every panel and rule on live data: the examples and all faults, through the real collector.
 
 Nothing is asked otherwise than Grafana and Prometheus ask it. What is empty has to be so for a
 reason that stands here, and what has data has to be right: the same as the server says.
@@ -58,12 +58,10 @@ EMPTY_PANELS: Final[dict[str, str]] = {
     "telemetry / Lost at exporters / D": "no queue is full",
     "telemetry / Lost at exporters / E": "no queue is full",
     "telemetry / Lost at exporters / F": "no queue is full",
-    "workers / Checkpoints by result / A": "nothing takes checkpoints yet: a later issue",
 }
 """Board, panel and query that have no data here, and why that is right."""
 SILENT_ALERTS: Final[dict[str, str]] = {
     "OtelAgentsCostSpike": "nothing was spent an hour or a week ago to compare with",
-    "OtelAgentsCheckpointFailing": "nothing takes checkpoints yet: a later issue",
     "OtelAgentsNoData": "the server is heard of",
     "OtelAgentsServerBehind": "the server keeps up",
     "OtelAgentsSignalsUnread": "the server keeps up",
@@ -183,6 +181,8 @@ def lit(backends: Backends, hurried: Stack, shown: Shown) -> Shown:
             for told in shown.examples.values()
         ),
         f'otelagents_telemetry_dropped_total{{job="{shown.faults}"}}',
+        f'otelagents_checkpoints_total{{job="{shown.faults}", result="error"}}',
+        f'otelagents_runs_completed_total{{job="{shown.guarded}", result="succeeded"}}',
         'otelagents_instrumentation_missing{target=~"trouble.+"}',
         *(rule["record"] for rule in RECORDING if rule["record"] not in EITHER),
     ]
@@ -368,7 +368,7 @@ def test_an_exemplar_of_a_panel_leads_to_its_trace(
 
 def test_the_boards_offer_the_programs_to_choose_from(backends: Backends, lit: Shown) -> None:
     """Each board's variable `job` lists every program that has told of something."""
-    services = {lit.faults, *(told.service for told in lit.examples.values())}
+    services = {lit.faults, lit.guarded, *(told.service for told in lit.examples.values())}
     for path in (GENERATED / "dashboards").glob("*.json"):
         board = json.loads(path.read_text("utf-8"))
         (asked,) = (one for one in board["templating"]["list"] if one["name"] == "job")

@@ -62,6 +62,7 @@ def test_the_view_of_a_run_under_way() -> None:
                     "started_at": "2026-01-01T00:00:00.000Z",
                     "ended_at": None,
                     "duration_seconds": 4.5,
+                    "waiting_seconds": 0.0,
                     "iterations": 2,
                     "agents": {"completed": 1, "failed": 1, "running": 1},
                     "usage": {
@@ -88,6 +89,7 @@ def test_the_view_of_a_run_under_way() -> None:
                         "status": "failed",
                         "attempt": 1,
                         "parent_id": None,
+                        "waiting_seconds": 0.0,
                         "usage": {
                             "input_tokens": 10,
                             "output_tokens": 1,
@@ -109,6 +111,7 @@ def test_the_view_of_a_run_under_way() -> None:
                         "status": "completed",
                         "attempt": 1,
                         "parent_id": "a1",
+                        "waiting_seconds": 0.0,
                         "usage": {
                             "input_tokens": 1000,
                             "output_tokens": 200,
@@ -130,6 +133,7 @@ def test_the_view_of_a_run_under_way() -> None:
                         "status": "running",
                         "attempt": 2,
                         "parent_id": None,
+                        "waiting_seconds": 0.0,
                         "usage": {
                             "input_tokens": 0,
                             "output_tokens": 0,
@@ -160,6 +164,9 @@ def test_the_view_of_a_run_under_way() -> None:
             "cost_usd": 0.0135,
             "unpriced_tokens": 0,
             "error": None,
+            "budgets": [],
+            "waiting_seconds": 0.0,
+            "waits": [],
         }
     )
 

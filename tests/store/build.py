@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MADE: Final = {
     "runs": ("dirty", "folded"), "iterations": (), "phases": (), "agents": (), "telemetry": (),
     "routes": (), "ai_runtime_events": ("created_at",), "ai_worker_status": ("id", "created_at"),
-    "breakers": (), "tasks": (),
+    "breakers": (), "tasks": (), "waits": (),
 }  # fmt: skip
 _ALL: Final = (
     *_MADE, "facts", "signals", "blocks", "unindexed", "traces", "logs", "metrics", "alerts",

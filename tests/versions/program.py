@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,6 +26,8 @@ from pydantic_ai.usage import RequestUsage
 
 import otel_agents as oa
 from otel_agents.boundary import boundary
+from otel_agents.checkpoints import taken
+from otel_agents.settings_guards import CheckpointSettings
 from otel_agents.testing import Captured, capture
 
 PRICES = {"priced": {"input": 1.0, "output": 2.0}}
@@ -281,11 +286,48 @@ def synchronous() -> dict[str, Any]:
     return found
 
 
+def restored() -> dict[str, Any]:
+    """Run an agent that spoils a file, restores it and is asked again."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        subprocess.run(["git", "init", "-q", folder], check=True)  # noqa: S603, S607 - our own
+        (root / "a.txt").write_text("one")
+
+        def reply(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+            kinds = [part.part_kind for message in messages for part in message.parts]
+            usage = RequestUsage(input_tokens=100, output_tokens=10)
+            if "tool-return" not in kinds:
+                text = "right" if "was restored" in str(messages) else "spoiled"
+                return ModelResponse(
+                    parts=[ToolCallPart("write_file", {"text": text})], usage=usage
+                )
+            told = "done" if "was restored" in str(messages) else f"/restore {taken()[0].id}"
+            return ModelResponse(parts=[TextPart(told)], usage=usage)
+
+        agent = Agent(FunctionModel(reply, model_name="priced"), name="worker")
+
+        @agent.tool_plain
+        def write_file(text: str) -> str:
+            (root / "a.txt").write_text(text)
+            return "written"
+
+        settings = CheckpointSettings(auto=True, allow_restore=True)
+        with capture(prices=PRICES, checkpoint=settings, root=root) as captured:
+            with oa.run("shop"):
+                result = asyncio.run(agent.run("hi"))
+            return {
+                "ended": [result.output, (root / "a.txt").read_text(), len(result.new_messages())],
+                "tree": captured.tree().splitlines(),
+                "calls": verdicts(captured, "otelagents.model.calls"),
+            }
+
+
 def main() -> None:
     """Print what every program left behind."""
     boundary.strict = True
     found = {program.__name__: observe(program) for program in PROGRAMS}
     found |= synchronous()
+    found["restored"] = restored()
     json.dump(found, sys.stdout, indent=1)
 
 

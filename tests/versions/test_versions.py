@@ -80,6 +80,7 @@ def test_the_program_goes_the_main_ways(here: dict[str, Any]) -> None:
             "cancelled": {"worker success": 1},
             "run_sync": {"worker success": 2},
             "run_stream_sync": {"worker success": 2},
+            "restored": {"worker success": 4},
         }
     )
     assert here["nested"]["tree"] == snapshot(
@@ -93,6 +94,7 @@ def test_the_program_goes_the_main_ways(here: dict[str, Any]) -> None:
             "    chat priced",
         ]
     )
+    assert here["restored"]["ended"] == ["done", "right", 4]
     assert {name: found["cost"] for name, found in here.items() if "cost" in found} == snapshot(
         {
             "run": 240.0,

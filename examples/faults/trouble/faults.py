@@ -69,9 +69,9 @@ FAULTS = {
             ("ValidationPassLow",),
         ),
         Fault(
-            "budgets", runs.budgets,
+            "budgets", models.budgets,
             ("cost / Budget burn", "cost / Budgets nearly or wholly spent"),
-            ("BudgetWarning", "BudgetExceeded"),
+            ("BudgetWarning", "BudgetExceeded"), lasts=True,
         ),
         Fault(
             "lost-telemetry", runs.lost_telemetry,
@@ -103,6 +103,10 @@ FAULTS = {
             "dead-worker", lasting.dead_worker,
             ("workers / Oldest heartbeat", "fleet / Running, waiting, lost"),
             ("WorkerMissingHeartbeat", "RunLost"), lasts=True,
+        ),
+        Fault(
+            "failing-checkpoints", lasting.failing_checkpoints,
+            ("workers / Checkpoints and restores by result",), ("CheckpointFailing",), lasts=True,
         ),
         Fault(
             "missing-target", lasting.missing_target,

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -67,6 +68,16 @@ async def dead_worker(scale: Scale) -> None:
     await asyncio.sleep(scale.hold)
 
 
+async def failing_checkpoints(scale: Scale) -> None:
+    """Have agents work in a repository that is too large to be saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        await _git(folder, "init", "--quiet")
+        (Path(folder) / "chart.txt").write_text("Here be dragons.")
+        settings = {"OTEL_AGENTS_CONFIG": str(HERE.parent / "small-checkpoints.toml")}
+        async with _child("save", folder, **settings):
+            await asyncio.sleep(scale.hold)
+
+
 async def missing_target(scale: Scale) -> None:
     """Run a program whose settings wrap a function that is not there."""
     async with _child("miss", OTEL_AGENTS_CONFIG=str(HERE.parent / "missing-target.toml")):
@@ -81,16 +92,25 @@ def queue_up(queue: str, scale: Scale) -> None:
         waiting.record()
 
 
+async def _git(folder: str, *arguments: str) -> None:
+    """Run git in a folder."""
+    git = await asyncio.create_subprocess_exec("git", *arguments, cwd=folder)
+    await git.wait()
+
+
 @contextlib.asynccontextmanager
-async def _child(what: str, **environment: str) -> AsyncIterator[None]:
+async def _child(
+    what: str, folder: str | Path = HERE.parent, **environment: str
+) -> AsyncIterator[None]:
     """Start a program of its own, instrumented as this one; once it is under way, go on.
 
     At the end it is killed with -9.
     """
+    path = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     instrument = Path(sysconfig.get_path("scripts")) / "opentelemetry-instrument"
     child = await asyncio.create_subprocess_exec(
         instrument, sys.executable, "-m", "trouble.child", what,
-        cwd=HERE.parent, env={**os.environ, **environment},
+        cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment},
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -1,9 +1,11 @@
-"""Trouble with models: refused, late, wrong, unknown, dear, and streamed."""
+"""Trouble with models: refused, late, wrong, unknown, dear, over a budget, and streamed."""
+
+import asyncio
 
 from pydantic_ai import ModelRetry
 from pydantic_ai.usage import RequestUsage
 
-from otel_agents import run
+from otel_agents import Budget, phase, run
 from trouble.offline import (
     PRICED,
     UNPRICED,
@@ -18,6 +20,8 @@ from trouble.scale import Scale
 
 SMALL = RequestUsage(input_tokens=400, output_tokens=40)
 LARGE = RequestUsage(input_tokens=900_000, cache_read_tokens=300_000, output_tokens=60_000)
+# At the prices of otel-agents.toml.
+LARGE_USD = 1.74
 
 
 async def rate_limits(scale: Scale) -> None:
@@ -82,6 +86,20 @@ async def dear(scale: Scale) -> None:
     with run("dear"):
         for _ in range(scale.times):
             await answering("spender", PRICED, LARGE).run("Read everything.")
+
+
+async def budgets(scale: Scale) -> None:
+    """Spend a budget to nine tenths, and another one whole."""
+
+    async def spend(name: str, budget: Budget) -> None:
+        with phase(name, budget=budget):
+            await answering("spender", PRICED, LARGE).run("Read everything.")
+            await asyncio.sleep(scale.hold)
+
+    with run("budgets"):
+        async with asyncio.TaskGroup() as both:
+            both.create_task(spend("careful", Budget(usd=LARGE_USD / 0.9)))
+            both.create_task(spend("careless", Budget(usd=LARGE_USD / 1.25)))
 
 
 async def streams(scale: Scale) -> None:

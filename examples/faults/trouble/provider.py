@@ -17,7 +17,8 @@ ANSWER = {"text": "The tide turns at four.", "input_tokens": 120, "output_tokens
 SLOW_SECONDS = 1.0
 """How long a question with the status 0 waits for its answer."""
 PATIENCE_SECONDS = 0.2
-"""How long a client waits for it."""
+"""How long a client waits for it; for other answers it waits as long as a busy machine takes."""
+PATIENT_SECONDS = 10.0
 MOST_TRIES = 4
 
 
@@ -75,7 +76,8 @@ async def ask(url: str, status: int, refusals: int, question: str) -> dict[str, 
         RefusedError: the last try was refused too.
 
     """
-    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    patience = PATIENT_SECONDS if status else PATIENCE_SECONDS
+    async with httpx.AsyncClient(timeout=patience, trust_env=False) as client:
         for _ in range(MOST_TRIES):
             try:
                 response = await client.post(f"{url}/{status}/{refusals}/{question}", json={})

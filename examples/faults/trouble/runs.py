@@ -1,4 +1,4 @@
-"""Trouble with the work itself: runs, critics, validations, gates, budgets, deliveries."""
+"""Trouble with the work itself: runs, critics, validations, gates, deliveries."""
 
 import asyncio
 import contextlib
@@ -75,14 +75,6 @@ async def failed_validations(scale: Scale) -> None:
             validation("tests", passed=good).record()
             gate("lint", passed=good).record()
             delivery(success=good).record()
-
-
-async def budgets(scale: Scale) -> None:
-    """Spend a budget to nine tenths, and another one whole."""
-    with run("budgets"):
-        for _ in range(scale.times):
-            emit_event("budget_warning", {"scope": "day", "limit": 10.0, "spent": 9.0})
-            emit_event("budget_exceeded", {"scope": "run", "limit": 2.0, "spent": 2.5})
 
 
 async def lost_telemetry(scale: Scale) -> None:

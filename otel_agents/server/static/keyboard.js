@@ -2,7 +2,7 @@
 import { fold } from "./folding.js";
 import { closeDrawer } from "./frame.js";
 
-const SECTIONS = { r: "/runs", a: "/agents", t: "/traces", l: "/live", f: "/alerts", s: "/admin/runtime" };
+const SECTIONS = { r: "/runs", a: "/agents", t: "/traces", l: "/live", f: "/alerts", w: "/hitl", s: "/admin/runtime" };
 
 function rows() {
   return [...document.querySelectorAll("[data-row]")].filter((row) => !row.hidden);

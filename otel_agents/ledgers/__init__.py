@@ -1,0 +1,9 @@
+"""The budgets of a process: what its open scopes may spend, and what they have spent.
+
+`keeping.py` holds the ledgers of all scopes, `ledger.py` is one of them, and `telling.py` tells of
+what is nearly or wholly spent.
+"""
+
+from otel_agents.ledgers.keeping import Ledgers
+
+__all__ = ["Ledgers"]

@@ -1,0 +1,1 @@
+"""Tests of checkpoints: on real repositories, made by git itself."""
