@@ -275,14 +275,13 @@ class AutoCheckpoints:
         result = "error"
         try:
             repository = self._find()
-            if repository is None:
-                return
-            batch.checkpoint = snapshot.create(
-                repository, batch.about, max_bytes=settings.max_bytes,
-                max_seconds=settings.max_seconds, deduplicate=batch.key[1] is None,
-            )  # fmt: skip
-            batch.fresh = batch.checkpoint.created_at >= began
-            result = "success" if batch.fresh else "skip"
+            if repository is not None:
+                batch.checkpoint = snapshot.create(
+                    repository, batch.about, max_bytes=settings.max_bytes,
+                    max_seconds=settings.max_seconds, deduplicate=batch.key[1] is None,
+                )  # fmt: skip
+                batch.fresh = batch.checkpoint.created_at >= began
+                result = "success" if batch.fresh else "skip"
         except OtelAgentsError as error:
             self._trouble(str(error))
         except Exception as error:  # noqa: BLE001 - those who wait for it tell of it

@@ -443,6 +443,7 @@ def test_without_a_repository_one_sentence_is_said(
     assert len(said) == 1
     assert "git repository" in said[0]
     assert captured.metric("otelagents.runs.completed", result="succeeded") == 3
+    assert captured.metric("otelagents.checkpoints", result="error") == 3  # one a run
 
 
 def test_a_repository_that_is_made_later_is_found_by_the_next_run(tmp_path: Path) -> None:
