@@ -153,9 +153,9 @@ class ModelCall(Scope):
             admit(context)
         super().start(context)
 
-    def end(self, error: BaseException | None = None) -> None:
+    def _end_in(self, rt: Runtime, error: BaseException | None) -> None:
         """End the span; a stream that a budget cut is no failure of the provider's."""
-        super().end(GeneratorExit() if isinstance(error, BudgetExceeded) else error)
+        super()._end_in(rt, GeneratorExit() if isinstance(error, BudgetExceeded) else error)
 
     def _start_in(self, rt: Runtime, context: Context) -> None:
         super()._start_in(rt, context)

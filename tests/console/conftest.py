@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from playwright.sync_api import expect
 
 from otel_agents.server.serve import Options, Server
 from otel_agents.settings import Settings
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
     from otel_agents.store import Batch, Store
+
+# Others use the machine too: this is how long a page may take before it is called stuck.
+expect.set_options(timeout=30_000)
 
 PHONE = (390, 844)
 DESK = (1440, 900)

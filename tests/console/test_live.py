@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from otel_agents.event_types import ALL_TYPES
 from otel_agents.settings import Settings
 from otel_agents.store import open_store
+from tests.databases import wait_for
 from tests.state.build import Story
 
 from . import events, sample
@@ -192,7 +193,9 @@ def test_the_tiles_say_what_the_api_says(eventful: Site, visit: Callable[..., Wa
     )
     for line in tiles.locator("svg.spark").all():
         assert "Over the last 24 hours: between" in line.get_attribute("aria-label")
-        assert line.locator("path.line").bounding_box()["width"] > 100
+        # It may be drawn anew in this very moment.
+        drawn = line.locator("path.line")
+        wait_for(lambda drawn=drawn: (drawn.bounding_box() or {"width": 0})["width"] > 100)
     assert watched.problems == []
 
 

@@ -49,6 +49,11 @@ def listed(server: Running, token: str = VIEWER, **asked: Any) -> list[dict[str,
     return found
 
 
+def alive(server: Running) -> None:
+    """Give a sign of life of the run that waits in a filled store, however old that is by now."""
+    fill(server.store, Batch(signals=[run("progress", "run-3")]))
+
+
 @pytest.fixture
 def waiting(serving: Serving) -> Running:
     """Return a server with tokens where one run waits."""
@@ -59,6 +64,7 @@ def waiting(serving: Serving) -> Running:
 
 def test_waits_are_listed_on_each_database(open_server: Running) -> None:
     """Those that are open; a status or `all` shows others, and a page leads to the next."""
+    alive(open_server)
     ask = open_server.client.get
     (wait,) = ask(PATH).json()["data"]["items"]
     assert (wait["id"], wait["run_id"], wait["status"]) == ("wait-1", "run-3", "open")
@@ -134,6 +140,7 @@ def test_only_an_admin_answers(waiting: Running, token: str) -> None:
 def test_an_open_server_takes_no_answer(serving: Serving) -> None:
     """Any page of a browser could give one: it says what to set."""
     server = serving(OPEN, full=True)
+    alive(server)
     for headers in ({}, bearer("any"), {"Origin": server.url}):
         answer = server.client.post(
             f"{PATH}/wait-1", json={"decision": "approved"}, headers=headers
