@@ -13,12 +13,13 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from otel_agents.boundary import boundary
 from otel_agents.settings import workspace_of
+from otel_agents.text import segment
 from otel_agents.version import __version__
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ServerAnswers(Answers):
         return _answer(wait_id, item)
 
     def _find(self, wait_id: str) -> dict[str, Any] | None:
-        status, body = self._exchange(f"/api/hitl/{_segment(wait_id)}")
+        status, body = self._exchange(f"/api/hitl/{segment(wait_id)}")
         if status == _UNKNOWN:
             return None
         if status != _OK:
@@ -226,9 +227,3 @@ def _answer(wait_id: str, found: dict[str, Any]) -> Answer:
 def _nanoseconds(text: str) -> int:
     moment = datetime.fromisoformat(text).astimezone(UTC)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-
-
-def _segment(text: str) -> str:
-    """Return an id as one segment of a path; `.` and `..` would be taken out on the way."""
-    quoted = quote(text, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -101,14 +101,8 @@ class HumanScope(Scope):
 
     def fresh(self) -> HumanScope:
         """Return a wait like this one, not started: a decorator opens one a call."""
-        made = type(self)(
-            self.kind,
-            self.name,
-            id=self._given_id,
-            attributes=self._attributes,
-            fields={**self._fields, "timeout": self._timeout},
-            known=self._known,
-        )
+        made = cast("HumanScope", super().fresh())
+        made._timeout = self._timeout  # noqa: SLF001 - one class
         made.fixed_id = self.fixed_id
         return made
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from otel_agents.reasons import Reason
     from otel_agents.runtime import Runtime
     from otel_agents.signals import Failure
     from otel_agents.vocabulary import Outcome
@@ -184,7 +185,7 @@ class ModelCall(Scope):
         if self._tell_fallback(question, question.error):
             return
         code = "TIMEOUT" if question.outcome == "timeout" else question.trouble
-        reason = PROVIDER_RETRIES.get(code, PROVIDER_RETRIES["ERROR"])
+        reason = _retry(code)
         error = question.error or None
         say(self, reason, entity_id=self.name, provider=self.provider, error=error)
 
@@ -296,7 +297,7 @@ class ModelCall(Scope):
         """
         if self.last_failed:
             # The one before failed: this was a retry, of the client's own.
-            reason = PROVIDER_RETRIES.get(self.trouble, PROVIDER_RETRIES["ERROR"])
+            reason = _retry(self.trouble)
             say(self, reason, entity_id=self.name, provider=self.provider)
         if refused or lost:
             self.trouble = trouble
@@ -379,7 +380,7 @@ class ModelCall(Scope):
         if outcome in _UNANSWERED and not self.last_failed:
             self.troubles.append("TIMEOUT" if outcome == "timeout" else "ERROR")
         for trouble in self.troubles:
-            code = PROVIDER_RETRIES.get(trouble, PROVIDER_RETRIES["ERROR"]).code
+            code = _retry(trouble).code
             rt.metrics.add(MODEL_ERRORS, (ids.agent, self.provider, model, code))
         question = Question(model, (ids.agent, ids.phase, self.provider), cost, outcome)
         question.asked, question.length = self.name or "", self.length
@@ -442,6 +443,11 @@ def _read(payload: object, *names: str) -> object:
 
 def _field(payload: object, name: str) -> object:
     return getattr(payload, name, None)
+
+
+def _retry(trouble: str) -> Reason:
+    """Return what a provider's trouble is told as; one that is not known is an error."""
+    return PROVIDER_RETRIES.get(trouble, PROVIDER_RETRIES["ERROR"])
 
 
 def admit(context: Context | None = None) -> None:

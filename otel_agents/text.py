@@ -1,10 +1,11 @@
-"""Text made safe to show: on a terminal, and as one line of JSON."""
+"""Text made safe: to show on a terminal, as one line of JSON, as a part of an address."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from typing import Final
+from urllib.parse import quote
 
 _SPACES: Final = str.maketrans({"\n": " ", "\r": " ", "\t": " "})
 # Controls, direction marks, lone surrogates, line and paragraph separators.
@@ -35,3 +36,9 @@ def _spelled(char: str) -> str:
 def unbroken(json: str) -> str:
     """Return JSON text as one line for every reader, the same value as before."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", json)
+
+
+def segment(text: str) -> str:
+    """Return an id as one segment of a path; `.` and `..` would be taken out on the way."""
+    quoted = quote(text, safe="")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

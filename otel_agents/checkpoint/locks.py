@@ -36,9 +36,7 @@ def at_work(repository: Repository) -> Generator[None]:
 
     """
     with _opened(repository, "agents.lock") as file:
-        if not _waited(file, exclusive=False):
-            message = f"A restore is under way{_by(file)}."
-            raise CheckpointError(message)
+        _wait(file, exclusive=False)
         _name(file)
         yield
 
@@ -78,9 +76,7 @@ def reading(repository: Repository) -> Generator[None]:
 
     """
     with _opened(repository, "tree.lock") as file:
-        if not _waited(file, exclusive=False):
-            message = f"A restore is under way{_by(file)}."
-            raise CheckpointError(message)
+        _wait(file, exclusive=False)
         yield
 
 
@@ -93,9 +89,7 @@ def finishing(repository: Repository) -> Generator[None]:
 
     """
     with _opened(repository, "tree.lock") as file:
-        if not _waited(file, exclusive=True):
-            message = f"A restore is under way{_by(file)}."
-            raise CheckpointError(message)
+        _wait(file, exclusive=True)
         with _named(file):
             yield
 
@@ -141,13 +135,14 @@ def _locked(file: int, *, exclusive: bool) -> bool:
     return True
 
 
-def _waited(file: int, *, exclusive: bool) -> bool:
+def _wait(file: int, *, exclusive: bool) -> None:
+    """Wait for a lock that a restore holds; raises CheckpointError where it holds it for long."""
     deadline = time.monotonic() + _PATIENCE
     while not _locked(file, exclusive=exclusive):
         if time.monotonic() > deadline:
-            return False
+            message = f"A restore is under way{_by(file)}."
+            raise CheckpointError(message)
         time.sleep(_PAUSE)
-    return True
 
 
 def _by(file: int) -> str:

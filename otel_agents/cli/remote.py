@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -22,6 +22,7 @@ from otel_agents.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from otel_agents.text import segment
 from otel_agents.version import __version__
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Remote:
         """Return how a run stands, of the latest run by default."""
         from otel_agents.state.report import RunReport
 
-        data = self.get(f"/api/runs/{_segment(run_id or 'latest')}/report")
+        data = self.get(f"/api/runs/{segment(run_id or 'latest')}/report")
         try:
             return msgspec.convert(data, RunReport)
         except msgspec.ValidationError as error:
@@ -100,17 +101,17 @@ class Remote:
 
     def agent(self, agent_id: str) -> Any:
         """Return one attempt of an agent."""
-        return self.get(f"/api/agents/{_segment(agent_id)}")
+        return self.get(f"/api/agents/{segment(agent_id)}")
 
     def telemetry(self, agent_id: str) -> Any:
         """Return what an attempt of an agent used and cost."""
-        return self.get(f"/api/agents/{_segment(agent_id)}/telemetry")
+        return self.get(f"/api/agents/{segment(agent_id)}/telemetry")
 
     def logs(
         self, *, agent_id: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> Any:
         """Return log records, the latest first."""
-        path = "/api/logs" if agent_id is None else f"/api/agents/{_segment(agent_id)}/logs"
+        path = "/api/logs" if agent_id is None else f"/api/agents/{segment(agent_id)}/logs"
         return self.get(path, {"cursor": cursor, "limit": limit})
 
     def runtime_events(
@@ -143,7 +144,7 @@ class Remote:
 
     def run(self, run_id: str) -> Any:
         """Return a run in full."""
-        return self.get(f"/api/runs/{_segment(run_id)}")
+        return self.get(f"/api/runs/{segment(run_id)}")
 
     def feed(self, after: int, limit: int = 500, run_id: str | None = None) -> Any:
         """Return the signals stored after a number, in the order they were."""
@@ -301,12 +302,6 @@ def _opened(body: bytes) -> tuple[Any, Any]:
     except (msgspec.DecodeError, TypeError, KeyError, RecursionError) as problem:
         message = "no envelope"
         raise ValueError(message) from problem
-
-
-def _segment(text: str) -> str:
-    """Return an id as one segment of a path; `.` and `..` would be taken out on the way."""
-    quoted = quote(text, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _why(error: Exception) -> str:

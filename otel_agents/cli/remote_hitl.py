@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 import msgspec
 
 from otel_agents.errors import AlreadyAnsweredError, UnauthorizedError
+from otel_agents.text import segment
 
 if TYPE_CHECKING:
     from otel_agents.cli.remote import Remote
@@ -45,9 +45,7 @@ class RemoteWaits:
 
         """
         said = {"decision": decision, "answer": text}
-        quoted = quote(wait_id, safe="")
-        segment = quoted if quoted.strip(".") else quoted.replace(".", "%2E")
-        status, body = self._remote.post(f"{_PATH}/{segment}", said)
+        status, body = self._remote.post(f"{_PATH}/{segment(wait_id)}", said)
         if status == _CONFLICT:
             raise AlreadyAnsweredError(_message(body))
         if status == _FORBIDDEN and not self._remote.has_token:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.errors import BudgetExceeded
@@ -10,7 +11,7 @@ from otel_agents.instrument import pydantic_ai_agents as agents
 from otel_agents.model_call import admit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from types import TracebackType
 
 
@@ -19,14 +20,8 @@ def request_(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
 
     @functools.wraps(original)
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _admit()
-        try:
+        with _asking():
             return await original(self, *args, **kwargs)
-        except Exception as error:
-            refused = _budget_in(error)
-            if refused is None or refused is error:
-                raise
-            raise refused from None
 
     return request
 
@@ -50,14 +45,8 @@ class _FallbackStream:
         self._inner = inner
 
     async def __aenter__(self) -> Any:
-        _admit()
-        try:
+        with _asking():
             return await self._inner.__aenter__()
-        except Exception as error:
-            refused = _budget_in(error)
-            if refused is None or refused is error:
-                raise
-            raise refused from None
 
     async def __aexit__(
         self,
@@ -68,9 +57,18 @@ class _FallbackStream:
         return await self._inner.__aexit__(kind, error, traceback)
 
 
-def _admit() -> None:
+@contextmanager
+def _asking() -> Generator[None]:
+    """Ask the budgets first, and let one that refuses out alone, of all that models raised."""
     if agents.watching() is not None:
         admit(agents.context_of(agents.current_run()))
+    try:
+        yield
+    except Exception as error:
+        refused = _budget_in(error)
+        if refused is None or refused is error:
+            raise
+        raise refused from None
 
 
 def _budget_in(error: BaseException) -> BudgetExceeded | None:

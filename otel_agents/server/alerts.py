@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from otel_agents.errors import InvalidInputError
-from otel_agents.server.answers import answer, problem
+from otel_agents.server.answers import answer, body_of, problem
 from otel_agents.server.api import ONCE, NoQuery, asked
 from otel_agents.server.filters import AlertsFilter
 from otel_agents.server.schemas import Answered, Listed
@@ -86,7 +86,7 @@ def alerts(store: "Store") -> APIRouter:
 
         For the token that sends telemetry, or the admin's. Repeats and disorder do no harm.
         """
-        body = await _body(request)
+        body = await body_of(request, MOST_BYTES)
         if body is None:
             message = f"The notification is longer than {MOST_BYTES} bytes."
             return problem(request.scope, 413, message, headers={"Connection": "close"})
@@ -95,18 +95,6 @@ def alerts(store: "Store") -> APIRouter:
         return answer(request.scope, {"received": len(told), "changed": changed})
 
     return router
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the body, or None where it is longer than any."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MOST_BYTES:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _read(body: bytes) -> list[Told]:

@@ -18,6 +18,7 @@ from otel_agents.state.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from starlette.requests import Request
     from starlette.types import Scope
 
 log = logging.getLogger("otel_agents.server")
@@ -83,6 +84,16 @@ def problem_of(scope: Scope, error: Exception) -> Response:
         return problem(scope, 400, _sentence(error), details=details)
     log.error("request %s failed", request_id(scope), exc_info=error)
     return problem(scope, 500, "The server failed; its log names the request.")
+
+
+async def body_of(request: Request, most: int) -> bytes | None:
+    """Return a request's body, or None where it is longer than so many bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from otel_agents.errors import AlreadyAnsweredError, InvalidInputError
-from otel_agents.server.answers import answer, problem, retry_after
+from otel_agents.server.answers import answer, body_of, problem, retry_after
 from otel_agents.server.api import ONCE, NoQuery, asked
 from otel_agents.server.filters import WaitsFilter
 from otel_agents.server.gate import client_of
@@ -99,7 +99,7 @@ def hitl(store: "Store", pace: Pace) -> APIRouter:
         except RefusedError as refused:
             headers = retry_after(refused.retry_after or 1.0)
             return problem(request.scope, refused.status, str(refused), headers=headers)
-        body = await bounded_body(request)
+        body = await body_of(request, MOST_BYTES)
         if body is None:
             message = f"The answer is longer than {MOST_BYTES} bytes."
             return problem(request.scope, 413, message, headers={"Connection": "close"})
@@ -114,16 +114,6 @@ def hitl(store: "Store", pace: Pace) -> APIRouter:
         return answer(request.scope, item)
 
     return router
-
-
-async def bounded_body(request: Request) -> bytes | None:
-    """Return the body of an answer, or None where it is longer than any."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            return None
-    return bytes(body)
 
 
 def _read(body: bytes) -> _Said:

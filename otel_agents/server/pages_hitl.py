@@ -16,10 +16,10 @@ from otel_agents.errors import (
     NotFoundError,
     UnavailableError,
 )
-from otel_agents.server.answers import retry_after
+from otel_agents.server.answers import body_of, retry_after
 from otel_agents.server.gate import client_of
 from otel_agents.server.guard import RefusedError
-from otel_agents.server.hitl import MOST_BYTES, bounded_body
+from otel_agents.server.hitl import MOST_BYTES
 from otel_agents.store.waits import MOST_TEXT
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class HitlPages:
             page = self._error(request, refused.status, str(refused))
             page.headers.update(retry_after(refused.retry_after or 1.0))
             return page
-        body = await bounded_body(request)
+        body = await body_of(request, MOST_BYTES)
         if body is None:
             return self._error(request, 413, f"The form is longer than {MOST_BYTES} bytes.")
         try:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from otel_agents.server.answers import problem, retry_after
+from otel_agents.server.answers import body_of, problem, retry_after
 from otel_agents.server.gate import client_of
 from otel_agents.server.guard import RefusedError
 
@@ -26,7 +26,7 @@ def routes(guard: Guard) -> list[Route]:
     """Return `POST /login` and `POST /logout`."""
 
     async def sign_in(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request, _MOST_BYTES)
         if body is None:
             return problem(request.scope, 413, "The form is too long.")
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
@@ -51,16 +51,6 @@ def routes(guard: Guard) -> list[Route]:
         Route("/login", sign_in, methods=["POST"]),
         Route("/logout", sign_out, methods=["POST"]),
     ]
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the body of a form, or None where it is longer than any."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            return None
-    return body
 
 
 def _is_local(path: str) -> bool:

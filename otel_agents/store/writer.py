@@ -108,11 +108,7 @@ class Writer:
                 self._oldest = time.monotonic()
             self._waiting.append((batch, done))
             self._bytes += batch.size
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="otel-agents-store", daemon=True
-                )
-                self._thread.start()
+            self._begin()
             self._wake.notify()
 
     def _refusal(self, batch: Batch) -> tuple[str, Busy] | None:
@@ -135,11 +131,15 @@ class Writer:
         """Begin with what an earlier process left undone, and see to what others leave."""
         with self._wake:
             self._keeps = True
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(
-                    target=self._work, name="otel-agents-store", daemon=True
-                )
-                self._thread.start()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Start the thread unless there is one, or no more is to come; the lock is held."""
+        if self._thread is None and not self._closing:
+            self._thread = threading.Thread(
+                target=self._work, name="otel-agents-store", daemon=True
+            )
+            self._thread.start()
 
     def write(self, batch: Batch) -> None:
         """Write a batch and wait for its commit; raises what went wrong."""
@@ -160,11 +160,7 @@ class Writer:
         """Take note of signals that were committed otherwise: rows follow, listeners are told."""
         with self._wake:
             self._dirty = True
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(
-                    target=self._work, name="otel-agents-store", daemon=True
-                )
-                self._thread.start()
+            self._begin()
             self._wake.notify()
         self._tell()
 

@@ -37,15 +37,6 @@ AUTO = CheckpointSettings(auto=True)
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Give a working tree with one file."""
-    root = tmp_path / "tree"
-    subprocess.run(["git", "init", "-q", root], check=True)  # noqa: S603, S607 - a fixture
-    (root / "a.txt").write_text("one\n")
-    return root
-
-
-@pytest.fixture
 def saving(tree: Path) -> Iterator[Captured]:
     """Record with automatic checkpoints of the tree."""
     with capture(checkpoint=AUTO, root=tree) as found:

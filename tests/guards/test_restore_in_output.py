@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import itertools
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -38,15 +37,6 @@ REFUSED: Final = "otelagents.restore.refused"
 REASON: Final = "otelagents.restore.reason"
 
 Answer = str | tuple[str, dict[str, Any]]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Give a working tree with one file."""
-    root = tmp_path / "tree"
-    subprocess.run(["git", "init", "-q", root], check=True)  # noqa: S603, S607 - a fixture
-    (root / "a.txt").write_text("one\n")
-    return root
 
 
 @pytest.fixture
