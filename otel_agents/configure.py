@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents import agent_logs, heartbeat, runtime, values
 from otel_agents.boundary import boundary, caught
+from otel_agents.errors import SettingsError
 from otel_agents.kpi_sink import kpis_of
 from otel_agents.ledgers import Ledgers
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES
 from otel_agents.runtime import Runtime
-from otel_agents.settings import workspace_of
+from otel_agents.settings import spool_path, workspace_of
 from otel_agents.sinks import make_sink
+from otel_agents.sinks.otlp import OtlpSink
 from otel_agents.vocabulary import LOG_FILE
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from otel_agents.pipeline import Sink
     from otel_agents.runtime import Checkpoints
     from otel_agents.settings import Settings
+    from otel_agents.signals import Signal
+    from otel_agents.spool.spool import Spool
+    from otel_agents.spool.takeover import Takeover
     from otel_agents.state.run import RunState
     from otel_agents.workspace import Workspace
 
@@ -81,7 +86,7 @@ def build(settings: Settings | None = None) -> Runtime:
         profile=PROFILES[settings.semconv],
         capture=settings.capture in {"span_only", "span_and_event"},
         capture_events=settings.capture in {"event_only", "span_and_event"},
-        attach_processor=attach_processors,
+        attach_processor=functools.partial(attach_processors, settings, pipeline),
         log_file=None if home is None else _log_file,
         event_sinks=functools.partial(_event_sinks, settings, home),
         budgets=Ledgers(settings.budgets, functools.partial(_recalled, settings, home)),
@@ -179,17 +184,82 @@ def _logs_are_exported() -> bool:
     return type(get_logger_provider()).__name__ not in _NO_PROVIDER
 
 
-def attach_processors(tracer_provider: Any) -> None:
-    """Add the processors that stamp ids to the program's own providers, where they are SDK ones."""
+def attach_processors(settings: Settings, pipeline: Pipeline, tracer_provider: Any) -> None:
+    """Add the processors that stamp ids to the program's own providers, where they are SDK ones.
+
+    With the spool on, it takes the place of the OTLP exporters they have.
+    """
     add = getattr(tracer_provider, "add_span_processor", None)
-    if add is None:
+    if add is not None:
+        from opentelemetry._logs import get_logger_provider
+
+        from otel_agents.stamping import StampSpans, stamp_logs
+
+        add(StampSpans())
+        stamp_logs(get_logger_provider())
+    spool_up(settings, tracer_provider)
+    signals = _spooling.signals
+    for sink in pipeline.sinks:
+        if isinstance(sink, OtlpSink):
+            sink.spooled = signals
+
+
+class _Spooling:
+    """The spool of the process, once an OTLP exporter was found that it can replace."""
+
+    def __init__(self) -> None:
+        self.takeover: Takeover | None = None
+        self.off = False
+        self._metrics: Metrics | None = None
+
+    @property
+    def signals(self) -> Callable[[Signal], None] | None:
+        """What appends signals of ours, where log records go through the spool."""
+        return None if self.takeover is None else self.takeover.signals
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Count what the spool lost, where the program has no scope of ours too."""
+        current = runtime.peek()
+        if current is None:
+            self._metrics = self._metrics or Metrics()
+        (self._metrics or runtime.get().metrics).dropped("spool", reason, count)
+
+
+_spooling: Final = _Spooling()
+
+
+def spool_up(settings: Settings, tracer_provider: Any = None) -> None:
+    """Put the spool, where it is switched on, in the place of the OTLP exporters there are now."""
+    if settings.spool is None or settings.disabled or _spooling.off:
         return
-    from opentelemetry._logs import get_logger_provider
+    from opentelemetry import _logs, metrics, trace
 
-    from otel_agents.stamping import StampSpans, stamp_logs
+    providers = (
+        tracer_provider or trace.get_tracer_provider(),
+        metrics.get_meter_provider(),
+        _logs.get_logger_provider(),
+    )
+    if not any(type(one).__module__.startswith("opentelemetry.sdk.") for one in providers):
+        return  # so that a program without an SDK does not get one
+    from otel_agents.spool.takeover import Takeover
 
-    add(StampSpans())
-    stamp_logs(get_logger_provider())
+    try:
+        if _spooling.takeover is None:
+            _spooling.takeover = Takeover(functools.partial(_opened_spool, settings))
+        _spooling.takeover.of(*providers)
+    except (OSError, SettingsError) as error:
+        _spooling.off = True
+        boundary.warn("otel-agents: the spool cannot be used: %s", error)
+    except Exception as error:  # noqa: BLE001 - the exporters there are go on
+        caught("spool", error)
+
+
+def _opened_spool(settings: Settings) -> Spool:
+    from otel_agents.spool.spool import Spool
+
+    spool = Spool(spool_path(settings), settings.spool_bytes, _spooling.dropped)
+    atexit.register(spool.finish)
+    return spool
 
 
 def prepare() -> None:

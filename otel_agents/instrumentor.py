@@ -63,6 +63,7 @@ class OtelAgentsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._part("pydantic-graph", self.graphs.install)
         self._part("targets", self.targets.install)
         self._part("metrics", self._watch)
+        self._part("spool", lambda: configure.spool_up(settings))
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         self.targets.uninstall()

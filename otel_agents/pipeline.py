@@ -54,10 +54,13 @@ class Sink(Protocol):
     """A place that signals go to. It is called from one thread at a time.
 
     A sink may say how long signals are to gather before a write, as `linger` in seconds (0.1, and
-    0 for what people look at live), how many a write takes at the most, as `batch` (1,000), and
-    have a method `tick()`, called every `every` seconds. One that keeps signals after `write` has a
-    method `flush()`, called when somebody waits for them, and an attribute `dropped`, which is
-    set to a function of reason and number that counts what it loses.
+    0 for what people look at live), how many a write takes at the most, as `batch` (1,000), how
+    long the end of a program may wait for it, as `patience` in seconds (2, and 10 for what is
+    written to this machine, which can be slow but does not stay away), and have a method `tick()`,
+    called every `every` seconds. One with a method `at_once(signal)` is asked first, in the
+    caller's thread: True says that it has taken the signal. One that keeps signals after
+    `write` has a method `flush()`, called when somebody waits for them, and an attribute
+    `dropped`, which is set to a function of reason and number that counts what it loses.
     """
 
     name: str
@@ -87,6 +90,8 @@ class _Lane:
         self._every: float | None = getattr(sink, "every", None)
         self._batch: int = getattr(sink, "batch", _BATCH)
         self._looks: int = getattr(sink, "looks", 0)
+        self._patience: float = getattr(sink, "patience", 0.0)
+        self._at_once: Callable[[Any], bool] | None = getattr(sink, "at_once", None)
         if hasattr(sink, "dropped"):
             cast("Any", sink).dropped = self._lose
         self._reset()
@@ -103,12 +108,15 @@ class _Lane:
         self._starting = threading.Lock()
         # Held while the sink is called: what waits can be drained by another thread too.
         self._writing = threading.Lock()
+        self._in_hand = 0  # signals that the sink is writing now
         self._lost = 0
         self._said: dict[str, float] = {}
 
     # ------------------------------------------------------------------ by the callers
 
     def put(self, signal: Any) -> None:
+        if self._at_once is not None and self._taken(signal):
+            return
         if len(self._waiting) >= MAX_WAITING:
             self._lose("queue full", 1)
             return
@@ -118,6 +126,14 @@ class _Lane:
             self._wake.put(None)
         elif self._thread is None:
             self._start()
+
+    def _taken(self, signal: Any) -> bool:
+        try:
+            return self._at_once is not None and self._at_once(signal)
+        except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
+            self._lose(type(error).__name__, 1)
+            self._failed(error)
+            return True
 
     @property
     def busy(self) -> bool:
@@ -151,6 +167,7 @@ class _Lane:
 
     def close(self, deadline: float) -> None:
         self.close_soon()
+        deadline = max(deadline, time.monotonic() + self._patience)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, deadline - time.monotonic()))
         elif self._waiting and self._writing.acquire(blocking=False):
@@ -158,9 +175,11 @@ class _Lane:
                 self._drain()
             finally:
                 self._writing.release()
+        # What a sink still has in hand may yet be written, if the process lives on; it is counted
+        # as lost, so that an end that cuts a write off is never silent.
         left = [one for one in self._waiting if not isinstance(one, threading.Event)]
-        if left:
-            self._lose("closed", len(left))
+        if lost := len(left) + self._in_hand:
+            self._lose("closed", lost)
             self._waiting.clear()
         # A sink that hangs in a write keeps its thread, which ends with the process.
         if self._writing.acquire(timeout=max(0.01, deadline - time.monotonic())):
@@ -263,6 +282,7 @@ class _Lane:
 
     def _write(self, batch: list[Any]) -> bool:
         """Write a batch; return False, with those in it that are left, to try again later."""
+        self._in_hand = len(batch)
         try:
             self.sink.write(batch)
         except TryLaterError as later:
@@ -274,6 +294,8 @@ class _Lane:
         except Exception as error:  # noqa: BLE001 - a failing sink harms nobody
             self._lose(type(error).__name__, len(batch))
             self._failed(error)
+        finally:
+            self._in_hand = 0
         self._pause = 0.0
         return True
 

@@ -14,6 +14,7 @@ import msgspec
 
 from otel_agents import settings_file, settings_guards
 from otel_agents.budget import Budget  # noqa: TC001 - fields of a struct
+from otel_agents.errors import SettingsError
 from otel_agents.settings_checks import CHECKS, SINK, is_amount
 from otel_agents.settings_file import meant, near
 from otel_agents.settings_guards import CheckpointSettings  # noqa: TC001 - the same
@@ -73,7 +74,11 @@ SETTINGS: Final = (
         "semconv", "compat",
         "The generation of the GenAI conventions: compat for what back ends read, or latest.",
     ),
-    _own("spool", "off", "1 for spool/ in the workspace, or the directory of the spool."),
+    _own(
+        "spool", "off",
+        "1 for spool/ in the workspace, or the directory of the spool. Beside a [spool] table it "
+        "is the table's key path.",
+    ),
     _own("token", "", "The bearer token of an admin."),
     _own("ingest_token", "", "The token that may only send telemetry."),
     _own("viewer_token", "", "The token that may only read."),
@@ -107,9 +112,12 @@ SETTINGS: Final = (
     Setting("disabled", DISABLED, "", "false", "true switches all telemetry off."),
     *(Setting("budgets", *of) for of in settings_guards.BUDGET_SETTINGS),
     *(Setting("checkpoint", *of) for of in settings_guards.CHECKPOINT_SETTINGS),
+    *(Setting("spool_bytes", *of) for of in settings_guards.SPOOL_SETTINGS),
     Setting("retention", "", "[store]", "", "How long and how much the store keeps."),
 )  # fmt: skip
 
+# Settings that may be a table too: the key of the table that has what is meant.
+_KEY_IN_TABLE: Final = {"store": "url", "spool": "path"}
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 _WRAP_KEYS: Final = ("target", "scope", "name", "fields", "attributes")
 _LOGIN: Final = re.compile(r"(?<=://)[^/\s@'\"]*(?=@)")
@@ -161,6 +169,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool = False
     budgets: tuple[Budget, ...] = ()
     checkpoint: CheckpointSettings | None = None
+    spool_bytes: int = settings_guards.SPOOL_BYTES
     retention: dict[str, Any] = {}
     problems: tuple[str, ...] = ()
 
@@ -213,6 +222,7 @@ class _Loader:
             disabled=self._disabled(),
             budgets=tuple(settings_guards.budgets(self.file, self._say)),
             checkpoint=settings_guards.checkpoint(self.file, self._say),
+            spool_bytes=settings_guards.spool_bytes(self.file, self._say),
             retention=stored if isinstance(stored, dict) else {},
             problems=tuple(self.problems),
         )
@@ -247,9 +257,10 @@ class _Loader:
             if found:
                 yield f"{variable}_FILE", found, self.cwd
         value = self.table.get(name)
-        if name == "store" and isinstance(value, dict):
-            if "url" in value:
-                yield self._at("url", "store"), value["url"], self.cwd
+        key = _KEY_IN_TABLE.get(name)
+        if key is not None and isinstance(value, dict):
+            if key in value and self.file.path is not None:
+                yield self._at(key, name), value[key], self.file.path.parent
         elif value is not None and self.file.path is not None:
             yield self._at(name), value, self.file.path.parent
 
@@ -417,3 +428,22 @@ class _Loader:
 def workspace_of(settings: Settings) -> Workspace | None:
     """Return the workspace in force: the one that `home` names, else the nearest upwards."""
     return Workspace(Path(settings.home)) if settings.home else find()
+
+
+def spool_path(settings: Settings) -> Path:
+    """Return the directory of the spool.
+
+    Raises:
+        SettingsError: It is to be in the workspace, and there is none; or it is switched off.
+
+    """
+    if settings.spool is None:
+        message = "the spool is off: set OTEL_AGENTS_SPOOL to 1, or to a directory"
+        raise SettingsError(message)
+    if settings.spool != "1":
+        return Path(settings.spool)
+    home = workspace_of(settings)
+    if home is None or not home.path.is_dir():
+        message = "there is no workspace: run `otel-agents init`, or name a directory for the spool"
+        raise SettingsError(message)
+    return home.spool

@@ -1,4 +1,4 @@
-"""The tables `[[budget]]` and `[checkpoint]`: what is right in them, and a sentence on the rest."""
+"""The tables of budgets, checkpoints and the spool: what is right, and a sentence on the rest."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ CHECKPOINT_SETTINGS: Final = (
         "true carries out /restore ID where an agent of pydantic-ai says so.",
     ),
     ("", "[checkpoint] max_restores", "3", "How often one run may do that."),
+)  # fmt: skip
+
+SPOOL_BYTES: Final = 512 << 20
+SPOOL_SETTINGS: Final = (
+    (
+        "", "[spool] max_bytes", str(SPOOL_BYTES),
+        "The size of the spool; beyond it the oldest is dropped, runs and scopes last.",
+    ),
 )  # fmt: skip
 
 
@@ -149,6 +157,22 @@ def checkpoint(file: SettingsFile, say: Say) -> CheckpointSettings | None:
         else:
             say(place, f"it must be {wanted}, not {value!r}; it is left out")
     return CheckpointSettings(**kept)
+
+
+def spool_bytes(file: SettingsFile, say: Say) -> int:
+    """Return how large the spool may be, in bytes."""
+    table = file.table.get("spool")
+    if not isinstance(table, dict):
+        return SPOOL_BYTES
+    for key in table:
+        if key not in {"path", "max_bytes"}:
+            say(file.at(key, "spool"), f"there is no such key{meant(key, ('path', 'max_bytes'))}")
+    value = table.get("max_bytes", SPOOL_BYTES)
+    if _is_count(value):
+        return int(value)
+    place = file.at("max_bytes", "spool")
+    say(place, f"it must be a whole number above 0, not {value!r}; it is {SPOOL_BYTES}")
+    return SPOOL_BYTES
 
 
 def _is_count(value: Any) -> bool:

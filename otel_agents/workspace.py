@@ -40,6 +40,11 @@ class Workspace:
         """The directory of the agents' log files."""
         return self.path / "logs"
 
+    @property
+    def spool(self) -> Path:
+        """The directory of the spool."""
+        return self.path / "spool"
+
     def rotated(self, time_ns: int) -> Path:
         """Return the name that `signals` is renamed to when it is full at `time_ns`.
 

@@ -40,7 +40,7 @@ LEVELS: Final = (
         "kept",
     },
     {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types", "exposition"},
-    {"checkpoint"},
+    {"checkpoint", "spool"},
     {"announced", "progress_details"},
     {"runtime", "state"},
     {"store"},
@@ -61,6 +61,7 @@ LEVELS: Final = (
 )
 # Neighbours on one level that see each other: packages see their own modules, and the pairs here.
 NEIGHBOURS: Final = {
+    ("boundary", "values"),
     ("scope", "drive"),
     ("drive", "scope"),
     ("stamping", "model_call"),
@@ -81,7 +82,9 @@ OWNERS: Final = {
     "rich": {"cli"},
     "sqlalchemy": {"store"},
     "alembic": {"store"},
-    "grpc": {"receiver", "server"},
+    "grpc": {"receiver", "server", "spool"},
+    "requests": {"spool"},
+    "urllib3": {"spool"},
     "uvicorn": {"receiver", "server"},
     "fastapi": {"server"},
     "starlette": {"receiver", "server"},

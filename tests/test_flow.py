@@ -52,10 +52,12 @@ class Kept:
         self.signals: list[Signal] = []
         self.open = threading.Event()
         self.open.set()
+        self.asked = threading.Event()
         self.closed = False
 
     def write(self, signals: Sequence[Signal]) -> None:
-        self.open.wait(10)
+        self.asked.set()
+        self.open.wait(60)
         self.signals += signals
 
     def close(self) -> None:
@@ -120,6 +122,39 @@ def test_a_slow_sink_never_blocks_and_drops_what_it_cannot_hold(
 
     assert sum(dropped) + len(slow.signals) == 1000
     assert sum(dropped) > 0
+
+
+def test_the_end_waits_for_a_patient_sink() -> None:
+    """A sink that says so is waited for beyond the time that the end gives: its write is whole."""
+    slow = Kept()
+    slow.patience = 30.0  # type: ignore[attr-defined]
+    slow.open.clear()
+    pipeline = Pipeline([slow], Metrics().dropped)
+    pipeline.emit(a_signal())
+    end = threading.Thread(target=pipeline.close, args=(0.0,))
+    end.start()
+    end.join(0.2)
+    assert end.is_alive(), "it has given up"
+    slow.open.set()
+    end.join(30)
+
+    assert [signal.id for signal in slow.signals] == ["s-0"]
+    assert slow.closed
+
+
+def test_what_an_end_cuts_off_is_counted() -> None:
+    """A write that is not done when the time is up counts as lost, as does what waits behind it."""
+    dropped: dict[str, int] = {}
+    stuck = Kept()
+    stuck.open.clear()
+    pipeline = Pipeline([stuck], lambda _sink, reason, amount: dropped.update({reason: amount}))
+    pipeline.emit(a_signal(1))
+    assert stuck.asked.wait(60)
+    pipeline.emit(a_signal(2))
+    pipeline.close(0.0)
+    stuck.open.set()
+
+    assert dropped == {"closed": 2}
 
 
 @given(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Each command is `command` in the module of its name.
 COMMANDS: Final = (
     "init", "serve", "status", "monitor", "events", "logs", "verify", "alerts", "hitl",
-    "checkpoint", "doctor", "demo", "stack",
+    "checkpoint", "spool", "doctor", "demo", "stack",
 )  # fmt: skip
 
 

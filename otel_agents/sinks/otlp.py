@@ -12,7 +12,7 @@ from otel_agents.version import __version__
 from otel_agents.vocabulary import ERROR_OUTCOMES, NAMESPACE, SCHEMA_URL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry._logs import Logger, LoggerProvider
 
@@ -23,13 +23,25 @@ _SAMPLED: Final = 1
 
 
 class OtlpSink:
-    """Emits a log record a signal, named by `event_name`, with a timestamp and no body."""
+    """Emits a log record a signal, named by `event_name`, with a timestamp and no body.
+
+    Where the program's log records go through the spool, `spooled` appends a signal to it, in the
+    thread that tells it: it is safe when the call returns.
+    """
 
     name = "otlp"
 
     def __init__(self, provider: LoggerProvider | None = None) -> None:
         self._provider = provider
         self._logger: Logger | None = None
+        self.spooled: Callable[[Signal], None] | None = None
+
+    def at_once(self, signal: Signal) -> bool:
+        """Append a signal to the spool; False where there is none."""
+        if self.spooled is None:
+            return False
+        self.spooled(signal)
+        return True
 
     def write(self, signals: Sequence[Signal]) -> None:
         """Hand signals to the logger provider, which exports them in its own time."""

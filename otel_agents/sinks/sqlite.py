@@ -37,6 +37,8 @@ class StoreSink:
         self._mine = store is None
         # What people look at live is written at once.
         self.linger = 0.1 if store is None else 0.0
+        # A new file takes its migrations first: seconds, where the machine is busy.
+        self.patience = 10.0 if url.startswith("sqlite") else 0.0
         self._failed = 0.0
         self._pid = os.getpid()
 

@@ -1,0 +1,126 @@
+"""Where a spool's data go: what the program's own OTLP exporter was told, or the environment says.
+
+The exporter is read, not used: the SDK's own retries for seconds in the caller, follows redirects
+and reads replies of any length.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_agents.spool.transport import GrpcTransport, HttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_agents.spool.transport import Transport
+
+_HTTP: Final = "opentelemetry.exporter.otlp.proto.http."
+_GRPC: Final = "opentelemetry.exporter.otlp.proto.grpc."
+_SERVICES: Final = {
+    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
+_DEFAULT_TIMEOUT: Final = 10.0
+
+
+class Destination(NamedTuple):
+    """An end point, as shown to people, and what makes a connection to it.
+
+    A forked child makes a new connection.
+    """
+
+    endpoint: str
+    connect: Callable[[], Transport]
+
+
+def of_exporter(signal: str, exporter: Any) -> Destination | None:
+    """Return where an OTLP exporter of the SDK sends; None for an exporter of another kind.
+
+    A class derived from one may do anything with what it exports, and is left alone.
+    """
+    module = type(exporter).__module__
+    if module.startswith(_HTTP):
+        return _http(exporter)
+    return _grpc(signal, exporter) if module.startswith(_GRPC) else None
+
+
+def of_environment(signal: str, environ: Mapping[str, str] = os.environ) -> Destination:
+    """Return where the standard `OTEL_EXPORTER_OTLP_*` variables send a kind of data.
+
+    Raises:
+        ValueError: The protocol is one that nobody speaks.
+
+    """
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip()
+    protocol = protocol or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() or "grpc"
+    exporter: Any
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import (
+            _log_exporter,
+            metric_exporter,
+            trace_exporter,
+        )
+    elif protocol == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http import (  # type: ignore[no-redef]
+            _log_exporter,
+            metric_exporter,
+            trace_exporter,
+        )
+    else:
+        message = f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: use grpc or http/protobuf"
+        raise ValueError(message)
+    if signal == "traces":
+        exporter = trace_exporter.OTLPSpanExporter()
+    elif signal == "metrics":
+        exporter = metric_exporter.OTLPMetricExporter()
+    else:
+        exporter = _log_exporter.OTLPLogExporter()
+    found = of_exporter(signal, exporter)
+    exporter.shutdown()
+    assert found is not None  # noqa: S101 - it is one of the SDK's
+    return found
+
+
+def _http(exporter: Any) -> Destination | None:
+    # Up to 1.43 the exporter holds these itself, then its client does.
+    client = getattr(exporter, "_client", exporter)
+    session = getattr(exporter, "_session", None)
+    session = session or getattr(getattr(client, "_transport", None), "_session", None)
+    endpoint = getattr(exporter, "_endpoint", None)
+    headers = getattr(client, "_headers", None)
+    if session is None or not isinstance(endpoint, str) or headers is None:
+        return None
+    compression = getattr(exporter, "_compression", None)
+    encoding = str(getattr(compression, "value", "none"))
+    timeout = float(getattr(client, "_timeout", None) or _DEFAULT_TIMEOUT)
+    # Up to 1.43 the certificates stand beside the session, and are given with each request.
+    verify = getattr(exporter, "_certificate_file", None) or session.verify
+    certificate = getattr(exporter, "_client_cert", None) or session.cert
+
+    def connect() -> Transport:
+        return HttpTransport(
+            endpoint, dict(headers), encoding, timeout, session, verify, certificate
+        )
+
+    return Destination(endpoint, connect)
+
+
+def _grpc(signal: str, exporter: Any) -> Destination | None:
+    endpoint = getattr(exporter, "_endpoint", None)
+    if not isinstance(endpoint, str) or not hasattr(exporter, "_insecure"):
+        return None
+    credentials = None if exporter._insecure else exporter._credentials  # noqa: SLF001
+    headers = tuple(tuple(pair) for pair in getattr(exporter, "_headers", None) or ())
+    timeout = float(getattr(exporter, "_timeout", None) or _DEFAULT_TIMEOUT)
+    compression = getattr(exporter, "_compression", None)
+    options = tuple(getattr(exporter, "_channel_options", None) or ())
+
+    def connect() -> Transport:
+        return GrpcTransport(
+            endpoint, _SERVICES[signal], headers, credentials, timeout, compression, options
+        )
+
+    return Destination(endpoint, connect)

@@ -1,0 +1,480 @@
+"""One kind of data on its way: appended to segments by any thread, sent by one of ours.
+
+What is appended is in the file when the call returns. The sender takes the oldest segment first,
+those of dead processes among them, and goes on until all is delivered or refused for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+from otel_agents.boundary import boundary, caught
+from otel_agents.spool.encode import logs_request, spans_request
+from otel_agents.spool.segment import Batch, Segment, Source, TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_agents.spool.destination import Destination
+    from otel_agents.spool.directory import Directory
+    from otel_agents.spool.transport import Outcome, Transport
+
+SEGMENT_BYTES: Final = 4 << 20
+_SMALLEST_SEGMENT: Final = 64 << 10
+# Servers take 4 MiB over gRPC by default.
+_BATCH_BYTES: Final = 1 << 20
+_BATCH_ITEMS: Final = 2048
+# How long items gather before they are sent.
+_LINGER_SECONDS: Final = 0.5
+_FIRST_BACKOFF: Final = 1.0
+_LAST_BACKOFF: Final = 30.0
+_LONGEST_WAIT: Final = 300.0  # whatever a Retry-After says
+_ADOPT_SECONDS: Final = 5.0
+_QUIET_SECONDS: Final = 60.0
+# Where the disk takes nothing, so much is kept in memory: bytes.
+_MEMORY_BYTES: Final = 8 << 20
+# Requests that one batch may cost when a part of it is looked for that is taken.
+_MOST_SPLITS: Final = 24
+
+_left_alone: Final[list[Any]] = []  # connections of the parent, in a forked child
+
+
+class Lane:
+    """What goes to one end point: traces, metrics or logs."""
+
+    def __init__(
+        self,
+        signal: str,
+        directory: Directory,
+        destination: Destination,
+        encode: Callable[[Any, Any], Source],
+    ) -> None:
+        self.signal = signal
+        self.destination = destination
+        self._directory = directory
+        self._encode = encode
+        self._segment_bytes = min(SEGMENT_BYTES, max(_SMALLEST_SEGMENT, directory.max_bytes // 8))
+        self._begin()
+
+    def _begin(self) -> None:
+        # A span may end in a signal handler, in a thread that is appending.
+        self._lock = threading.RLock()
+        self._live: Segment | None = None
+        self._done: deque[Segment] = deque()  # ours and adopted, appended to no more
+        self._memory: deque[tuple[Source | None, bytes, int]] = deque()
+        self._memory_bytes = 0
+        self._thread: threading.Thread | None = None
+        # Not an event, whose lock a signal handler could find taken.
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
+        self._closing = False
+        self._turned = False  # a segment was ended: the directory may be full
+        self._hurry = False
+        self._transport: Transport | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._adopted = 0.0
+        self._idle = threading.Condition(threading.Lock())
+        self._said = -_QUIET_SECONDS
+        self.sent = 0  # items that were acknowledged
+
+    # ------------------------------------------------------------------ appending
+
+    def append(self, resource: Any, scope: Any, body: bytes, weight: int) -> None:
+        """Append an item: a span or a log record, encoded. It never raises, and does not wait."""
+        with self._lock:
+            try:
+                segment = self._live or self._opened()
+                segment.add(resource, scope, body, weight, self._encode)
+                if segment.size > self._segment_bytes:
+                    self._turn()
+            except TooLargeError:
+                self.lose("too large", 1)
+            except OSError:
+                self._remember(self._encode(resource, scope), body, 1)
+        if self._asleep or self._thread is None:
+            self._rouse()
+
+    def append_request(self, body: bytes, count: int) -> None:
+        """Append a whole export request of so many items."""
+        with self._lock:
+            try:
+                segment = self._live or self._opened()
+                segment.add_request(body, count)
+                if segment.size > self._segment_bytes:
+                    self._turn()
+            except TooLargeError:
+                self.lose("too large", count)
+            except OSError:
+                self._remember(None, body, count)
+        if self._asleep or self._thread is None:
+            self._rouse()
+
+    def lose(self, reason: str, count: int, segment: str = "") -> None:
+        """Count items that are given up."""
+        self._directory.lose(self.signal, reason, count, segment)
+
+    def _opened(self) -> Segment:
+        if self._closing:
+            message = "the spool is closed"
+            raise OSError(message)
+        self._live = Segment.create(self._directory.path, self.signal)
+        return self._live
+
+    def _turn(self) -> None:
+        """Go on with a new segment."""
+        segment, self._live = self._live, None
+        if segment is not None:
+            segment.live = False
+            self._done.append(segment)
+        self._turned = True
+
+    def _remember(self, source: Source | None, body: bytes, count: int) -> None:
+        """Keep in memory what the disk does not take, as far as there is room."""
+        if self._closing or self._memory_bytes + len(body) > _MEMORY_BYTES:
+            self.lose("closed" if self._closing else "disk full", count)
+            return
+        self._memory.append((source, body, count))
+        self._memory_bytes += len(body)
+
+    # ------------------------------------------------------------------ the sender's thread
+
+    def _rouse(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._closing:
+                    thread = threading.Thread(
+                        target=self._work, name=f"otel-agents-spool-{self.signal}", daemon=True
+                    )
+                    try:
+                        thread.start()
+                    except RuntimeError:  # the interpreter is ending: the next process sends it
+                        return
+                    self._thread = thread
+        self._asleep = False
+        self._wake.put(None)
+
+    def _work(self) -> None:
+        # Else an instrumentation of the HTTP client would make spans of sending spans.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        while not self._closing:
+            try:
+                self._pass()
+            except Exception as error:  # noqa: BLE001 - the thread must live on
+                self._failed(error)
+        with self._idle:
+            self._idle.notify_all()
+
+    def _failed(self, error: Exception) -> None:
+        self._not_before = time.monotonic() + self._backoff()
+        # In strict mode this raises, but the thread must live on.
+        with contextlib.suppress(Exception):
+            caught(f"spool {self.signal}", error)
+
+    def _pass(self) -> None:
+        """Send what there is, then sleep."""
+        if self._turned:
+            self._turned = False
+            self._directory.make_room(self._thinnable)
+        wait = self._not_before - time.monotonic()
+        if wait > 0 and not self._hurry:
+            self._sleep(wait)
+            return
+        found = self._next()
+        if found is None:
+            with self._idle:
+                self._idle.notify_all()
+            self._asleep = True
+            # Looked at again: what is appended from now on wakes us.
+            if self._nothing_waits() and not self._closing:
+                self._sleep(_ADOPT_SECONDS)
+            self._asleep = False
+            if not self._hurry and not self._closing:
+                self._sleep(_LINGER_SECONDS, quiet=True)
+            return
+        self._deliver(*found)
+
+    def _sleep(self, seconds: float, *, quiet: bool = False) -> None:
+        """Sleep until woken; or quietly, until something hurries."""
+        if quiet:
+            with self._idle:
+                if not self._hurry:
+                    self._idle.wait(seconds)
+            return
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=seconds)
+        with contextlib.suppress(Empty):
+            while True:
+                self._wake.get_nowait()
+
+    def _thinnable(self) -> list[Segment]:
+        with self._lock:
+            return list(self._done)
+
+    def _nothing_waits(self) -> bool:
+        with self._lock:
+            live = self._live
+            return not self._memory and not self._done and (live is None or live.done)
+
+    def _next(self) -> tuple[Segment | None, Batch] | None:
+        """Return what to send next, the oldest first."""
+        now = time.monotonic()
+        if now - self._adopted > _ADOPT_SECONDS and not self._hurry:
+            self._adopted = now
+            self._directory.tell_untold()
+            self._adopt()
+        while True:
+            with self._lock:
+                segment = self._done[0] if self._done else self._live
+                end = 0 if segment is None else segment.size
+                if segment is None or (segment.live and segment.done):
+                    break
+                segment.busy = True
+            batch = segment.read(_BATCH_ITEMS, _BATCH_BYTES, end)
+            if batch.spoiled or batch.lost:
+                self._directory.keep_spoiled(segment, batch.spoiled)
+                self.lose("corrupt", batch.lost, segment.path.name)
+            if batch.total:
+                return segment, batch
+            self._go_on(segment, batch)
+        return self._remembered()
+
+    def _adopt(self) -> None:
+        adopted = self._directory.adopt(self.signal)
+        if adopted is not None:
+            with self._lock:
+                self._done.appendleft(adopted)
+
+    def _go_on(self, segment: Segment, batch: Batch) -> None:
+        """Leave a batch behind, and a segment that has no more."""
+        with self._lock:
+            segment.acknowledge(batch)
+            segment.busy = False
+            # A long run leaves no long file behind.
+            if segment.done and (not segment.live or segment.size > _BATCH_BYTES):
+                if segment.live:
+                    self._live = None
+                elif segment in self._done:
+                    self._done.remove(segment)
+                    self._adopted = -_ADOPT_SECONDS  # there may be another
+                segment.close(remove=True)
+
+    def _remembered(self) -> tuple[None, Batch] | None:
+        items, requests, total = [], [], 0
+        with self._lock:
+            taken = list(self._memory)[:_BATCH_ITEMS]
+        for source, body, count in taken:
+            total += count
+            if source is None:
+                requests.append((count, body))
+            else:
+                items.append((source, body))
+        return (None, Batch(items, requests, total, len(taken))) if total else None
+
+    # ------------------------------------------------------------------ sending
+
+    def _deliver(self, segment: Segment | None, batch: Batch) -> None:
+        try:
+            self._delivered(segment, batch)
+        finally:
+            if segment is not None:
+                segment.busy = False
+
+    def _delivered(self, segment: Segment | None, batch: Batch) -> None:
+        outcome, refused, rejected = self._ship(batch.items, batch.requests)
+        if outcome.again:
+            self._not_before = time.monotonic() + self._pause(outcome)
+            self._say("cannot be delivered and is kept", outcome.why)
+            if segment is not None:
+                segment.sync()
+            with self._idle:
+                self._idle.notify_all()
+            return
+        self._failures = 0
+        self._not_before = 0.0
+        name = "" if segment is None else segment.path.name
+        if refused:
+            self._say(f"was refused, {refused} items are lost", outcome.why)
+            self.lose("refused", refused, name)
+        self.lose("rejected", min(rejected, batch.total - refused), name)
+        self.sent += batch.total - refused - rejected
+        if segment is not None:
+            self._go_on(segment, batch)
+            return
+        with self._lock:
+            for _ in range(batch.end):
+                self._memory_bytes -= len(self._memory.popleft()[1])
+
+    def _ship(
+        self, items: list[tuple[Source, bytes]], requests: list[tuple[int, bytes]]
+    ) -> tuple[Outcome, int, int]:
+        """Send a batch, in parts where it is refused whole; return what came of it.
+
+        One item that a backend does not take must not cost the others. Where a part has to be
+        sent again, all of it is: what was taken then arrives twice, with the same ids.
+        """
+        waiting = [(items, requests)]
+        refused = rejected = splits = 0
+        outcome = None
+        while waiting:
+            items, requests = waiting.pop()
+            outcome = self._send(items, requests)
+            if outcome.again:
+                break
+            rejected += outcome.rejected
+            if outcome.sent:
+                continue
+            many = len(items) + len(requests) > 1
+            if outcome.split and many and splits < _MOST_SPLITS:
+                splits += 1
+                half = max(1, len(items) // 2) if items else 0
+                middle = max(1, len(requests) // 2) if not items else 0
+                waiting.append((items[half:], requests[middle:]))
+                waiting.append((items[:half], requests[:middle]))
+            else:
+                refused += len(items) + sum(count for count, _ in requests)
+        assert outcome is not None  # noqa: S101 - there was something to send
+        return outcome, refused, rejected
+
+    def _send(
+        self, items: list[tuple[Source, bytes]], requests: list[tuple[int, bytes]]
+    ) -> Outcome:
+        if self._transport is None:
+            self._transport = self.destination.connect()
+        body = b"".join(body for _, body in requests)
+        if items:
+            join = spans_request if self.signal == "traces" else logs_request
+            body += join(_grouped(items))
+        return self._transport.send(body)
+
+    def _backoff(self) -> float:
+        self._failures += 1
+        grown = min(_LAST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures - 1, 10))
+        return grown * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all try at once
+
+    def _pause(self, outcome: Outcome) -> float:
+        """Return how long to wait before the next request."""
+        return max(self._backoff(), min(outcome.after or 0.0, _LONGEST_WAIT))
+
+    def _say(self, what: str, why: str) -> None:
+        now = time.monotonic()
+        if now - self._said >= _QUIET_SECONDS:
+            self._said = now
+            endpoint = self.destination.endpoint
+            boundary.warn("otel-agents: %s for %s %s: %s", self.signal, endpoint, what, why)
+
+    # ------------------------------------------------------------------ waiting and ending
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last request failed, so that waiting for the next makes little sense."""
+        return self._failures > 0
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until all is delivered; False if it takes too long, or the backend is away."""
+        self.hurry()
+        with self._idle:
+            while not self._nothing_waits():
+                left = deadline - time.monotonic()
+                if left <= 0 or self._thread is None or (self.failing and not self._due()):
+                    break
+                self._idle.wait(min(left, 0.05))
+            self._hurry = False
+        return self._nothing_waits()
+
+    def hurry(self) -> None:
+        """Send at once what waits, unless the backend is known to be away."""
+        with self._idle:
+            self._hurry = not self.failing
+            self._idle.notify_all()
+        if not self._nothing_waits():
+            self._rouse()
+
+    def _due(self) -> bool:
+        return time.monotonic() >= self._not_before
+
+    def drain(self, deadline: float) -> bool:
+        """Send in this thread what dead processes left; False if something is left at the end."""
+        while True:
+            if not self._done:
+                self._adopt()
+            found = self._next()
+            if found is None:
+                return not self._done
+            self._deliver(*found)
+            if self._failures:
+                wait = self._not_before - time.monotonic()
+                if time.monotonic() + wait > deadline:
+                    return False
+                time.sleep(max(0.0, wait))
+
+    def tidy(self) -> None:
+        """Leave nothing behind that need not be: what waits is in files, for the next process."""
+        with self._lock:
+            lost = 0
+            while self._memory:
+                source, body, count = self._memory.popleft()
+                lost += 0 if self._written(source, body, count) else count
+            self._memory_bytes = 0
+            self.lose("closed", lost)
+            live = self._live
+            if live is not None and live.done and not live.busy:
+                live.close(remove=True)
+                self._live = None
+        self._directory.tell_untold()
+
+    def _written(self, source: Source | None, body: bytes, count: int) -> bool:
+        """Try once more to write what is in memory only."""
+        try:
+            segment = self._live or self._opened()
+            if source is None:
+                segment.add_request(body, count)
+            else:
+                segment.add_item(source, body, 1)
+        except (OSError, TooLargeError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of the segments; what comes from now on is counted as lost."""
+        self.tidy()
+        with self._lock:
+            self._closing = True
+            live = [] if self._live is None else [self._live]
+            for segment in (*self._done, *live):
+                if not segment.busy:
+                    segment.close(remove=segment.done)
+            self._done.clear()
+            self._live = None
+        self._wake.put(None)
+        with self._idle:
+            self._idle.notify_all()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the segments are the parent's."""
+        live = [] if self._live is None else [self._live]
+        for segment in (*self._done, *live):
+            segment.forget()
+        if self._transport is not None:
+            _left_alone.append(self._transport)  # to close it could hang, or end the parent's
+        self._begin()
+
+
+def _grouped(items: list[tuple[Source, bytes]]) -> list[Any]:
+    """Group items by their resource, then by their scope, as a request has them."""
+    found: dict[tuple[bytes, str], dict[tuple[bytes, str], list[bytes]]] = {}
+    for source, body in items:
+        scopes = found.setdefault((source.resource, source.resource_url), {})
+        scopes.setdefault((source.scope, source.scope_url), []).append(body)
+    return [
+        (resource, url, [(scope, scope_url, bodies) for (scope, scope_url), bodies in of.items()])
+        for (resource, url), of in found.items()
+    ]
