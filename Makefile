@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 JOBS ?= 2
+SECONDS ?= 60
+MINUTES ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check all format lint types tests generated bench stack lock clean
+.PHONY: help demo test check all format lint types tests generated bench chaos fuzz soak sbom audit stack lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /'
@@ -43,10 +45,28 @@ bench: $(VENV)/.done ## measure the hot path and events beside their peers, cold
 	@$(BIN)/python benchmarks/hot_path.py
 	@$(BIN)/python benchmarks/import_time.py
 	@$(BIN)/python benchmarks/status_cold.py
+	@$(BIN)/python benchmarks/encode.py --rounds 60
+	@$(BIN)/python benchmarks/backends.py --quick
 	@$(BIN)/python benchmarks/emit.py --quick
 	@$(BIN)/python benchmarks/guards.py
 	@$(BIN)/python benchmarks/checkpoint.py --quick
 	@$(BIN)/python benchmarks/ingest.py --quick
+
+chaos: $(VENV)/.done ## kills, outages and power losses at full length: about an hour
+	@CHAOS_KILLS=100 CHAOS_CUTS=3000 CHAOS_OUTAGE_SECONDS=900 CHAOS_STOPPED_SECONDS=60 \
+		$(BIN)/python -m pytest -q tests/chaos
+
+fuzz: $(VENV)/.fuzz ## fuzz every codec and parser for SECONDS=60 each, or TARGETS="json http"
+	@$(BIN)/python -m tests.fuzz.driver --seconds $(SECONDS) $(TARGETS)
+
+soak: $(VENV)/.done ## run agents and server with faults for MINUTES=120
+	@$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+
+sbom: $(VENV)/.done ## write build/sbom.cdx.json: what a plain install brings, from the lock file
+	@$(BIN)/python deploy/sbom.py
+
+audit: $(VENV)/.done ## look for known vulnerabilities, where a database can be reached
+	@$(BIN)/python deploy/audit.py
 
 stack: $(VENV)/.done ## start the whole stack: in containers where there is an engine with Compose, else natively
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
@@ -67,6 +87,12 @@ lock: $(VENV)/.done ## resolve the pinned requirements anew
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# Where there is no atheris for this Python, the driver goes without coverage.
+$(VENV)/.fuzz: $(VENV)/.done
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["fuzz"], sep="\n")' \
+		| $(BIN)/pip install --quiet --disable-pip-version-check --requirement /dev/stdin || true
+	@touch $@
 
 # One sentence instead of a traceback where Python is too old or `venv` is missing.
 define require_python

@@ -254,6 +254,7 @@ def _openlit() -> Rig:
 
 
 _NO_SIGNALS: Final = {"OTEL_AGENTS_SINKS": ""}
+_SPOOL: Final = {"OTEL_AGENTS_SPOOL": "1"}
 
 CONTESTANTS: Final = {
     "nothing": Contestant("nothing (A/A control)", _no_one),
@@ -264,6 +265,14 @@ CONTESTANTS: Final = {
     ),
     "ours": Contestant(
         "ours, spans, metrics and signals (jsonl, otlp)", _ours, _all_signals, "otel-agents"
+    ),
+    "ours-spool": Contestant("ours, spool", _ours, _all_signals, "otel-agents", _SPOOL),
+    "ours-spool-otlp": Contestant(
+        "ours, spool, signals to otlp alone",
+        _ours,
+        _all_signals,
+        "otel-agents",
+        _SPOOL | {"OTEL_AGENTS_SINKS": "otlp:"},
     ),
     "ours-in-run": Contestant(
         "the same inside a run, iteration and phase", _ours_in_a_run, _all_signals, "otel-agents"

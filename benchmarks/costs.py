@@ -77,7 +77,7 @@ def _left_out() -> dict[str, list[tuple[Any, str, Any]]]:
             found for found in our_originals() if found[0].__module__.startswith("pydantic_graph")
         ],
         "metrics: sums": [(type(rt.metrics), "add", _ignore)],
-        "signals: made and queued": [(rt, "pipeline", None)],
+        "signals: made and queued": [(rt, "_pipeline", None)],
         "signals: queued": [(rt.pipeline, "emit", _ignore)],
         "redaction": [(scope, "redact", lambda _, value: value)],
         "prices": [(rt, "prices", None)],

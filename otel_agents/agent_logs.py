@@ -29,7 +29,7 @@ from otel_agents.text import visible
 from otel_agents.values import cut, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from pathlib import Path
 
     from otel_agents.workspace import Workspace
@@ -173,42 +173,52 @@ class AgentLogs:
 
     def record(self, record: logging.LogRecord) -> None:
         """Write a log record of the standard library to the file of the agent in force."""
-        agent = self.agent()
-        if agent is None:
-            return
-        with self._alone() as alone:
-            if not alone:
-                return
-            message = record.getMessage()
-            if record.exc_info and record.exc_info[0] is not None:
-                text = record.exc_text or _FORMATTER.formatException(record.exc_info)
-                message = f"{message}\n{text}"
-            if record.stack_info:
-                message = f"{message}\n{record.stack_info}"
-            self._append(agent, line_of(record.created, record.levelname, record.name, message))
+        try:
+            agent = self.agent()
+            if agent is not None:
+                self._alone(functools.partial(self._record, agent, record))
+        except Exception:  # noqa: BLE001 - telemetry never reaches the host
+            self._lose("failed")
+
+    def _record(self, agent: str, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None:
+            text = record.exc_text or _FORMATTER.formatException(record.exc_info)
+            message = f"{message}\n{text}"
+        if record.stack_info:
+            message = f"{message}\n{record.stack_info}"
+        self._append(agent, line_of(record.created, record.levelname, record.name, message))
 
     def printed(self, stream: str, text: str) -> None:
         """Write the whole lines of what is printed in an agent's scope; keep the begun one."""
-        agent = self.agent()
-        if agent is None or self.here.handling:  # a handler prints what is in the file already
-            return
-        with self._alone() as alone:
-            if not alone:
-                return
-            with self._lock:
-                *lines, begun = (self._begun.pop((agent, stream), "") + text).split("\n")
-                if len(begun) > MAX_RECORD:
-                    lines, begun = [*lines, begun], ""
-                if begun:
-                    self._begun[agent, stream] = begun
-                if len(self._begun) > _BEGUN_LINES:
-                    self._end_line(*self._begun.popitem(last=False))
-            for line in lines:
-                self._append(agent, line_of(time.time(), stream, "-", line))
+        try:
+            agent = self.agent()
+            # What a handler prints is in the file already.
+            if agent is not None and not self.here.handling:
+                self._alone(functools.partial(self._printed, agent, stream, text))
+        except Exception:  # noqa: BLE001 - telemetry never reaches the host
+            self._lose("failed")
+
+    def _printed(self, agent: str, stream: str, text: str) -> None:
+        with self._lock:
+            *lines, begun = (self._begun.pop((agent, stream), "") + text).split("\n")
+            if len(begun) > MAX_RECORD:
+                lines, begun = [*lines, begun], ""
+            if begun:
+                self._begun[agent, stream] = begun
+            if len(self._begun) > _BEGUN_LINES:
+                self._end_line(*self._begun.popitem(last=False))
+        if len(lines) > 1:  # a key of several lines is known as a whole only
+            lines = str(redact("", "\n".join(lines))).split("\n")
+        for line in lines:
+            self._append(agent, line_of(time.time(), stream, "-", line))
 
     def close(self) -> None:
         """Write the lines that were begun, and close the files."""
-        with self._alone(), self._lock:
+        self._alone(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
             while self._begun:
                 self._end_line(*self._begun.popitem(last=False))
             while self._files:
@@ -218,20 +228,18 @@ class AgentLogs:
         agent, stream = whose
         self._append(agent, line_of(time.time(), stream, "-", text))
 
-    @contextlib.contextmanager
-    def _alone(self) -> Generator[bool]:
-        """Say whether this thread is not in here already, and let no failure out.
+    def _alone(self, act: Callable[[], None]) -> None:
+        """Call `act` unless this thread is in here already, and let no failure out.
 
         A text of the host's may log while it is made, as may a signal handler or a finalizer:
         such a record is dropped, since one that logs itself would never end.
         """
         if self.here.busy:
             self._lose("nested")
-            yield False
             return
         self.here.busy = True
         try:
-            yield True
+            act()
         except OSError:
             self._lose("not_writable")
         except Exception:  # noqa: BLE001 - a hostile record must not reach the host

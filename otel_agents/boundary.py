@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Final
 
+from otel_agents.values import cut, redact
+
 logger = logging.getLogger("otel_agents")
 _QUIET_SECONDS: Final = 60.0
 
@@ -28,22 +30,36 @@ class _Boundary:
         """Count a failure at a place of ours; raise it instead where `strict` is set."""
         if self.strict:
             raise error
-        with self._lock:
-            self.counts[place] = self.counts.get(place, 0) + 1
-            now = time.monotonic()
-            quiet = now - self._logged.get(place, -_QUIET_SECONDS) < _QUIET_SECONDS
+        try:
+            with self._lock:
+                self.counts[place] = self.counts.get(place, 0) + 1
+                now = time.monotonic()
+                quiet = now - self._logged.get(place, -_QUIET_SECONDS) < _QUIET_SECONDS
+                if not quiet:
+                    self._logged[place] = now
             if not quiet:
-                self._logged[place] = now
-        if not quiet:
-            self.warn("otel-agents failed in %s; the program goes on: %r", place, error)
+                self.warn("otel-agents failed in %s; the program goes on: %s", place, _said(error))
+        except Exception:  # noqa: BLE001 - out of memory, or of stack: there is nothing left to do
+            return
 
     @staticmethod
     def warn(message: str, *arguments: object) -> None:
-        """Log a warning, whatever the host did to its handlers."""
+        """Log a warning without secrets, whatever the host did to its handlers.
+
+        An error can quote what the host was given.
+        """
         try:
-            logger.warning(message, *arguments)
+            logger.warning("%s", cut(str(redact("", message % arguments))))
         except Exception:  # noqa: BLE001 - a hostile handler or repr must not reach the host
             return
+
+
+def _said(error: BaseException) -> str:
+    """Return an error as its `repr` does, but by no code of the host's, whose class it can be."""
+    kind = type(error)
+    arguments = BaseException.__getattribute__(error, "args")
+    said = ", ".join(repr(one) for one in arguments if type(one) in {str, int})
+    return f"{kind.__name__}({said})"
 
 
 boundary: Final = _Boundary()

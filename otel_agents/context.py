@@ -7,11 +7,13 @@ carries them too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, unquote
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
+from opentelemetry.context import Context
 
 from otel_agents.asyncwith import AsyncWith
 from otel_agents.boundary import caught
@@ -20,8 +22,6 @@ from otel_agents.signals import STAMPED, Ids
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
     from types import TracebackType
-
-    from opentelemetry.context import Context
 
 FRAME_KEY: Final = otel_context.create_key("otelagents-frame")
 _BAGGAGE: Final = "baggage"
@@ -88,7 +88,11 @@ def stamp_of(ids: Ids) -> dict[str, Any]:
 
 def current_frame(context: Context | None = None) -> Frame | None:
     """Return the frame of a context, of the current one by default."""
-    found = (otel_context.get_current() if context is None else context).get(FRAME_KEY)
+    try:
+        found = (otel_context.get_current() if context is None else context).get(FRAME_KEY)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("context", error)
+        return None
     return found if isinstance(found, Frame) else None
 
 
@@ -119,6 +123,20 @@ def leave(mine: Context, before: tuple[Context, object]) -> None:
     current there is nothing of ours to take away.
     """
     previous, task = before
+    try:
+        _leave(mine, previous, task)
+    except Exception as error:  # noqa: BLE001 - the host goes on where it was
+        put_back(previous)
+        caught("leave", error)
+
+
+def put_back(previous: Context) -> None:
+    """Make a context current again after something failed."""
+    with contextlib.suppress(Exception):
+        otel_context.attach(previous)
+
+
+def _leave(mine: Context, previous: Context, task: object) -> None:
     current = otel_context.get_current()
     scope = getattr(current.get(FRAME_KEY), "scope", None)
     if current is not mine:
@@ -173,8 +191,11 @@ class Extracted(AsyncWith):
 
     def __enter__(self) -> Self:
         """Make the carried context current."""
-        self._previous = otel_context.get_current()
-        otel_context.attach(self.context)
+        try:
+            self._previous = otel_context.get_current()
+            otel_context.attach(self.context)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("extract", error)
         return self
 
     def __exit__(
@@ -184,9 +205,13 @@ class Extracted(AsyncWith):
         traceback: TracebackType | None = None,
     ) -> None:
         """Make the context before it current again."""
-        if self._previous is not None:
-            otel_context.attach(self._previous)
-            self._previous = None
+        previous, self._previous = self._previous, None
+        if previous is not None:
+            try:
+                otel_context.attach(previous)
+            except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+                put_back(previous)
+                caught("extract", failure)
 
 
 def extract(carrier: Mapping[str, str]) -> Extracted:
@@ -194,8 +219,9 @@ def extract(carrier: Mapping[str, str]) -> Extracted:
 
     A carrier without any of it, or with garbage, gives the current context unchanged.
     """
-    context = otel_context.get_current()
+    context = Context()
     try:
+        context = otel_context.get_current()
         context = propagate.extract(carrier, context)
         found: dict[str, Any] = {}
         for member in str(carrier.get(_BAGGAGE, ""))[:_MAX_CARRIED].split(","):

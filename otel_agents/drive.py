@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from otel_agents import runtime
 from otel_agents.boundary import caught
 from otel_agents.context import current_task
+from otel_agents.errors import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
@@ -49,8 +50,13 @@ async def begin(scope: Scope, start: Callable[[], None] | None = None) -> None:
         caught("checkpoint", error)
     if waits is None:
         start()
-    else:
+        return
+    try:
         await waits.aside(start, scope.end)
+    except BudgetExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("checkpoint", error)
 
 
 async def in_thread(work: Callable[[], _T], late: Callable[[BaseException], None]) -> _T:
@@ -258,13 +264,28 @@ async def _step_async(
 
 def decorate(function: _F, make: Callable[[], Scope]) -> _F:
     """Return a function that runs in a scope of its own at every call, and passes for the old."""
+    try:
+        return _decorated(function, make)
+    except Exception as error:  # noqa: BLE001 - what cannot be wrapped works without a scope
+        caught("decorator", error)
+        return function
+
+
+def _decorated(function: _F, make: Callable[[], Scope]) -> _F:
     from otel_agents.wrapper import Wrapper  # wrapt, which only programs that decorate load
 
     plain: Any = getattr(function, "__func__", function)
     lazy = is_lazy(plain)
 
     def around(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
-        return drive(make(), functools.partial(wrapped, *args, **kwargs), lazy=lazy)
+        scope = None
+        try:
+            scope = make()
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("decorator", error)
+        if scope is None:  # not in the handler: it would be the context of what is raised here
+            return wrapped(*args, **kwargs)
+        return drive(scope, functools.partial(wrapped, *args, **kwargs), lazy=lazy)
 
     where = f"{plain.__module__}:{plain.__qualname__}"
     return cast("_F", Wrapper(function, around, where, None))

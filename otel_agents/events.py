@@ -66,6 +66,9 @@ def emit_event(type: str, payload: Mapping[str, Any], *, strict: bool = True) ->
             raise
         _refuse(error)
         return
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("event", error)
+        return
     try:
         for key, value in given.items():
             if _class_of(value) not in _PLAIN:
@@ -84,6 +87,8 @@ def _copied(payload: Any) -> Any:
     """Return a mapping as a dict of its own; what is none, or cannot be read, as it is."""
     kind = type(payload)
     try:
+        if issubclass(kind, dict):
+            return dict(dict.items(payload))  # not by `keys`, which a class of the host's can have
         if issubclass(kind, Mapping):
             return dict(payload)
     except Exception:  # noqa: BLE001 - the host's code: `check` says what is wrong
@@ -173,12 +178,15 @@ def get_metrics(rt: Runtime) -> dict[str, Any]:
 
 
 def _refuse(error: EventError) -> None:
-    rt = runtime.get()
-    if rt.disabled:
-        return
-    rt.metrics.dropped("events", "invalid", 1)
-    known = error.type if error.type in SCHEMAS else ""  # types are made up as they come
-    now = time.monotonic()
-    if now - _Refused.said.get(known, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-        _Refused.said[known] = now
-        boundary.warn("otel-agents: an event is left out: %s", error)
+    try:
+        rt = runtime.get()
+        if rt.disabled:
+            return
+        rt.metrics.dropped("events", "invalid", 1)
+        known = error.type if error.type in SCHEMAS else ""  # types are made up as they come
+        now = time.monotonic()
+        if now - _Refused.said.get(known, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            _Refused.said[known] = now
+            boundary.warn("otel-agents: an event is left out: %s", error)
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("event", failure)

@@ -25,13 +25,17 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """Return how a scope ended, from the exception that left it."""
     if error is None:
         return "success"
-    if isinstance(error, _CANCELLED):
+    # By the class and what is built in: an exception of the host's can raise when looked at.
+    of = type(error)
+    if issubclass(of, _CANCELLED):
         return "cancellation"
-    if isinstance(error, TimeoutError):
+    if issubclass(of, TimeoutError):
         return "timeout"
-    if isinstance(error, SystemExit) and (error.code is None or error.code == 0):
-        return "success"
-    named = (_BY_NAME.get(kind.__name__) for kind in type(error).__mro__)
+    if issubclass(of, SystemExit):
+        code = SystemExit.__getattribute__(error, "code")
+        if code is None or (type(code) is int and code == 0):
+            return "success"
+    named = (_BY_NAME.get(kind.__name__) for kind in of.__mro__)
     return next((outcome for outcome in named if outcome is not None), "error")
 
 
@@ -53,7 +57,7 @@ def failure_of(
     if error is None:
         return Failure(type=outcome, message=said)
     where = ""
-    traceback = error.__traceback__
+    traceback = BaseException.__getattribute__(error, "__traceback__")
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     if traceback is not None:
@@ -61,6 +65,6 @@ def failure_of(
         where = f"{os.path.basename(code.co_filename)}:{traceback.tb_lineno} in {code.co_name}"  # noqa: PTH119
     text = said
     if message and not said:
-        first = error.args[0] if error.args else ""
-        text = str(redact("", plain(first)))
+        given = BaseException.__getattribute__(error, "args")
+        text = str(redact("", plain(given[0] if given else "")))
     return Failure(type=error_type_of(error), message=text, where=where)

@@ -157,14 +157,22 @@ class HumanScope(Scope):
             by: Where the answer comes from.
 
         """
-        if decision not in DECISIONS:
-            try:
-                caught("human resolve", ValueError(f"{decision!r} is none of {DECISIONS}"))
-            finally:
-                decision = "answered"
+        try:
+            self._resolve(decision, text, by)
+        except Exception as error:  # noqa: BLE001 - whoever waits goes on all the same
+            with contextlib.suppress(Exception):
+                self._resolve("answered", None, "program")
+            caught("human resolve", error)
+
+    def _resolve(self, decision: str, text: str | None, by: str) -> None:
         from otel_agents.answers import Answer  # only where one is given
 
-        self.take(Answer(self.wait_id, decision, text, by, time.time_ns()))
+        said = coerce(decision, str)
+        word = said if said in DECISIONS else "answered"
+        told = coerce(text, str), coerce(by, str) or "program"
+        self.take(Answer(self.wait_id, word, *told, time.time_ns()))
+        if word != said:
+            caught("human resolve", ValueError(f"{said!r} is none of {DECISIONS}"))
 
     def take(self, answer: Answer) -> None:
         """Take an answer unless there is one already, and wake whoever waits for it."""
@@ -193,8 +201,14 @@ class HumanScope(Scope):
         if self._rt is None or self._rt.answers is None:
             boundary.warn(_NOBODY, self.name or "a human")
         else:
-            _desk.add(self)
+            self._look_out()
         return mine
+
+    def _look_out(self) -> None:
+        try:
+            _desk.add(self)
+        except Exception as error:  # noqa: BLE001 - the program itself can still answer
+            caught("human answers", error)
 
     def _close(self, mine: bool, error: BaseException | None) -> None:
         _desk.remove(self)

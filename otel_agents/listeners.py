@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents import runtime
-from otel_agents.boundary import boundary
+from otel_agents.boundary import boundary, caught
 from otel_agents.context import current_task
 from otel_agents.failures import failure_of
 from otel_agents.state.progress import progress_of
@@ -270,6 +270,13 @@ class Subscription:
             if not self._open:
                 return
             self._open = False
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            self._sink.stopped = True  # it is told no more, whatever else is left to do
+            caught("progress unsubscribe", error)
+
+    def _end(self) -> None:
         if self._sink.called_here():
             self._sink.stop()
         elif not self._sink.on_its_loop():

@@ -75,5 +75,7 @@ def field_of(kind: Kind, field: str, value: Any) -> tuple[Attribute | None, Any]
         return None, None
     kept = coerce(value, attribute.type)
     if isinstance(kept, str):
-        kept = redact("", cut(kept, GOAL_LENGTH) if attribute is RUN_GOAL else kept)
+        kept = redact("", kept)  # before it is cut: of a part of a secret its shape is not known
+        if attribute is RUN_GOAL:
+            kept = cut(kept, GOAL_LENGTH)
     return attribute, kept

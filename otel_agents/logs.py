@@ -25,6 +25,7 @@ from otel_agents.context import (
     current_frame,
     enter,
     leave,
+    put_back,
     stamp_of,
     vacate,
 )
@@ -50,6 +51,8 @@ _STANDARD: Final = frozenset(
 )
 MAX_TEXT: Final = 100_000  # characters of a message or traceback: what reads lines has limits
 MAX_KEY: Final = 200
+# The line of a record that could not be written as one.
+_UNREADABLE: Final = '{"level":"ERROR","module":"otel_agents","message":"<unreadable record>"}'
 _CUT_BEFORE: Final = "[cut]…"
 
 
@@ -86,6 +89,13 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line of JSON."""
+        try:
+            return self._line(record)
+        except Exception as error:  # noqa: BLE001 - a log line never fails the program
+            caught("log line", error)
+            return _UNREADABLE
+
+    def _line(self, record: logging.LogRecord) -> str:
         known = dict(vars(record))
         entry: dict[str, Any] = {
             "timestamp": _time(known.get("created")),
@@ -206,7 +216,7 @@ class log_context(AsyncWith):  # noqa: N801 - used as a function is
         """Put those before `attach` in force again."""
         if not self._entered:
             return
-        mine, before = self._entered.pop()
+        *self._entered, (mine, before) = self._entered
         try:
             innermost = otel_context.get_current() is mine
             leave(mine, before)
@@ -214,6 +224,7 @@ class log_context(AsyncWith):  # noqa: N801 - used as a function is
                 # Something in it is still open, and ends into this context.
                 vacate(mine, before[0])
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            put_back(before[0])
             caught("log context", error)
 
     def start(self) -> None:

@@ -7,7 +7,6 @@ goes on: to another question, or to its end.
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +21,8 @@ from otel_agents.reasons import FALLBACKS, MODEL_RETRIES, PROVIDER_RETRIES
 from otel_agents.runtime_events import route, say
 from otel_agents.scope import Scope
 from otel_agents.usage import Usage, parse
-from otel_agents.values import coerce, plain
+from otel_agents.usage.reading import get
+from otel_agents.values import coerce
 from otel_agents.vocabulary import (
     ATTEMPTS,
     CACHE_READ,
@@ -124,7 +124,7 @@ class ModelCall(Scope):
         self.used: Usage | None = None
         self.so_far: Usage | None = None
         self.billed = False
-        self.provider = str(self._fields.get("provider") or "")
+        self.provider = coerce(self._fields.get("provider"), str) or ""
         self.response_model = ""
         self.response_id = ""
         self.finish_reasons: list[str] = []
@@ -270,8 +270,12 @@ class ModelCall(Scope):
     @property
     def limited(self) -> bool:
         """Whether a budget that enforces holds for the call."""
-        ledgers: tuple[Any, ...] = self.ledgers
-        return any(ledger.enforced for ledger in ledgers)
+        try:
+            ledgers: tuple[Any, ...] = self.ledgers
+            return any(ledger.enforced for ledger in ledgers)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("budget", error)
+            return False
 
     def spending(self, usage: Usage) -> None:
         """Take what was used so far, and raise BudgetExceeded where it is too much."""
@@ -437,12 +441,7 @@ class ModelCall(Scope):
 
 def _read(payload: object, *names: str) -> object:
     """Return the first field of these that a payload has, as JSON or as an SDK's object."""
-    fields = payload.get if isinstance(payload, dict) else functools.partial(_field, payload)
-    return next((value for name in names if (value := fields(name)) is not None), None)
-
-
-def _field(payload: object, name: str) -> object:
-    return getattr(payload, name, None)
+    return next((value for name in names if (value := get(payload, name)) is not None), None)
 
 
 def _retry(trouble: str) -> Reason:
@@ -452,13 +451,18 @@ def _retry(trouble: str) -> Reason:
 
 def admit(context: Context | None = None) -> None:
     """Raise BudgetExceeded where a budget allows no model call in a context, the current one."""
-    rt = runtime.peek()
-    if rt is None or rt.budgets is None or rt.disabled:
-        return
-    frame = current_frame(context)
-    scope = None if frame is None else frame.scope
-    if scope is not None and scope.ledgers:
-        rt.budgets.check(scope)
+    try:
+        rt = runtime.peek()
+        if rt is None or rt.budgets is None or rt.disabled:
+            return
+        frame = current_frame(context)
+        scope = None if frame is None else frame.scope
+        if scope is not None and scope.ledgers:
+            rt.budgets.check(scope)
+    except BudgetExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("budget", error)
 
 
 def settle(holder: Scope, rt: Runtime, outcome: Outcome, *, final: bool = True) -> None:
@@ -479,5 +483,10 @@ def model(
     with model("gpt-5", provider="openai") as call:
         call.response(client.chat.completions.create(...))
     """
-    fields = {"provider": provider} if provider else {}
-    return ModelCall(KINDS["model"], plain(name), attributes=attributes, fields=fields)
+    try:
+        given = coerce(provider, str)
+        fields = {"provider": given} if given else {}
+        return ModelCall(KINDS["model"], coerce(name, str), attributes=attributes, fields=fields)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model scope", error)
+        return ModelCall(KINDS["model"])

@@ -140,8 +140,8 @@ class _Lane:
         return bool(self._waiting) or self._writing.locked()
 
     def flush(self, deadline: float) -> bool:
-        if self._thread is None and not self._waiting:
-            return True
+        if (self._thread is None or self._closing) and not self._waiting:
+            return True  # a lane that was closed has written what it had
         written = threading.Event()
         self._waiting.append(written)
         self._start()
@@ -209,6 +209,9 @@ class _Lane:
                     # No more threads, or the interpreter is ending: the next signal tries
                     # again, and who flushes or closes writes what waits.
                     self._thread = None
+                except BaseException:  # an interrupt of the host's: it did not start either
+                    self._thread = None
+                    raise
 
     def _work(self) -> None:
         while not self._closing:

@@ -39,14 +39,12 @@ class Verdict(NamedTuple):
 def text_of(value: Any) -> str:
     """Return why something ended, from text, an exception, or an object that holds either."""
     if issubclass(type(value), BaseException):
-        value = value.args[0] if type(value.args) is tuple and value.args else ""
+        given = BaseException.__getattribute__(value, "args")
+        value = given[0] if given else ""
     fields = fields_of(value)
-    for name in _REASONS:
-        if fields.get(name):
-            value = fields[name]
-            break
-    found = single(value, str)
-    return str(redact("", found)) if found else ""
+    texts = (single(one, str) for one in [*map(fields.get, _REASONS), value])
+    found = next((text for text in texts if text), "")
+    return str(redact("", found))
 
 
 def verdict_of(result: Any) -> Verdict:

@@ -11,6 +11,7 @@ The methods open and end real scopes, so that spans, metrics, status and message
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 logger: Final = logging.getLogger("otel_agents.progress")
 MAX_ITERATIONS: Final = 3
+_ENDS: Final = frozenset({"completed", "failed", "canceled"})
 _SPEC: Final = {"goal": str, "strategy": str, "max_iterations": int}
 _DELIVERY: Final = ("success", "url", "pr_url", "ci_status")
 _LOGGED: Final = ("run_id", "phase", "iteration", "work_order_id", "correlation_id")
@@ -72,16 +74,35 @@ _LOGGED: Final = ("run_id", "phase", "iteration", "work_order_id", "correlation_
 def _safely(
     method: Callable[Concatenate[ProgressEmitter, _P], None],
 ) -> Callable[Concatenate[ProgressEmitter, _P], None]:
-    where = f"progress {getattr(method, '__name__', '')}"
+    name = getattr(method, "__name__", "")
+    _, kind, edge = name.split("_")
 
     @functools.wraps(method)
     def emit(self: ProgressEmitter, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
-            caught(where, error)
+            if edge in _ENDS:
+                with contextlib.suppress(Exception):
+                    _give_up(kind, *args, **kwargs)
+            caught(f"progress {name}", error)
 
     return emit
+
+
+def _give_up(
+    kind: str, order: Any, run_id: Any, number: Any = None, name: Any = None, *_: Any, **__: Any
+) -> None:
+    """End what was to be ended and could not be told of: it must not stay current."""
+    about = _about("", kind, order, run_id, number, name)
+    numbered = kind in {"iteration", "phase"}
+    scope = registry.find(
+        kind, about.run_id or "", about.number if numbered else None,
+        about.name if kind == "phase" else None,
+    )  # fmt: skip
+    if scope is not None and registry.owner_of(scope) is not None:
+        scope.take_back()
+        scope.end()
 
 
 class _About(NamedTuple):
@@ -124,7 +145,11 @@ class ProgressEmitter:
     """
 
     def __init__(self, workflow: str | None = None) -> None:
-        self._workflow: str | None = single(workflow, str)
+        self._workflow: str | None = None
+        try:
+            self._workflow = single(workflow, str)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("progress workflow", error)
 
     # ------------------------------------------------------------------ runs
 
@@ -441,7 +466,8 @@ def _verdict(success: Any) -> Verdict:
 
 
 def _url(result: Any) -> str | None:
-    return result if isinstance(result, str) and "://" in result else None
+    found = single(result, str) if issubclass(type(result), str) else None
+    return found if found is not None and "://" in found else None
 
 
 def _log(about: _About, ids: Ids, context: Context | None) -> None:

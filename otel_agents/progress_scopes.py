@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from opentelemetry import context as otel_context
 
 from otel_agents import runtime, under_way
+from otel_agents.boundary import caught
 from otel_agents.context import (
     FRAME_KEY,
     Counts,
@@ -78,7 +79,13 @@ class SpokenScope(Scope):
         try:
             super().end(error)
         finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
             registry.forget(self)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("progress end", error)
 
     def judge(self, verdict: Verdict) -> None:
         """Say how the work went, where no exception will."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -33,7 +34,7 @@ from otel_agents.location import field_of, locate
 from otel_agents.measures import labels_of, measure_conventions, measure_duration
 from otel_agents.runtime_events import attempted
 from otel_agents.signals import Ids
-from otel_agents.spans import put
+from otel_agents.spans import put, start_span
 from otel_agents.tally import Tally, add
 from otel_agents.telling import told
 from otel_agents.values import coerce, plain, redact
@@ -208,18 +209,17 @@ class Scope(AsyncWith):
         self._started = time.perf_counter_ns() - (now - self._start)
         self._told = time.monotonic()
         span_name = kind.span.replace("{}", self.name) if self.name else kind.unnamed
-        self.span = rt.tracer.start_span(
-            span_name,
-            context,
-            SpanKind.CLIENT if kind.name == "model" else SpanKind.INTERNAL,
-            sampled_by,
-            start_time=self._start,
+        span_kind = SpanKind.CLIENT if kind.name == "model" else SpanKind.INTERNAL
+        self.span = start_span(
+            rt.tracer, span_name, context, span_kind, sampled_by, attributes, self._start
         )
         if self.parent is not None:
             self.ledgers = self.parent.ledgers
         if kind.guarded and rt.budgets is not None:
+            before = len(attributes)
             rt.budgets.opened(self, attributes)
-        put(self.span, attributes)
+            if len(attributes) > before:
+                put(self.span, attributes)
         self.context = otel_context.set_value(
             FRAME_KEY, self.frame, set_span_in_context(self.span, context)
         )
@@ -298,7 +298,8 @@ class Scope(AsyncWith):
         if self._rt is None or self._ended or self._pid != os.getpid():
             return
         if self.awaited is not None:
-            self.awaited.catch_up()
+            with suppress(Exception):  # the scope ends all the same
+                self.awaited.catch_up()
         self._ended = True
         try:
             self._end_in(self._rt, error)

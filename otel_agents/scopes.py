@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
+from otel_agents.boundary import caught
 from otel_agents.context import current_frame
 from otel_agents.humans import HumanScope
 from otel_agents.scope import Scope
 from otel_agents.tasks import TaskScope
 from otel_agents.tool_call import ToolCall
+from otel_agents.values import coerce
 from otel_agents.vocabulary import KINDS, Kind
 from otel_agents.workers import WorkerScope
 
@@ -77,12 +79,28 @@ class ScopeMaker(Generic[_S]):
         **fields: Any,
     ) -> Any:
         """Return a scope, or the decorated function where one is given instead of a name."""
-        if budget is not None:
-            fields = {**budget.fields(), **fields}
         if callable(name):
-            return self._made(self.kind, getattr(name, "__name__", None))(name)
-        text = name if name is None or isinstance(name, str) else str(name)
-        return self._made(self.kind, text, id=id, attributes=attributes, fields=fields)
+            named = getattr(name, "__name__", None)
+            return self._make(named if isinstance(named, str) else None)(name)
+        return self._make(name, id, attributes, fields, budget)
+
+    def _make(
+        self,
+        name: Any,
+        given_id: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        fields: dict[str, Any] | None = None,
+        budget: Budget | None = None,
+    ) -> _S:
+        try:
+            if budget is not None:
+                fields = {**budget.fields(), **(fields or {})}
+            # A foreign object is named by its class: its `__str__` is not called.
+            text = name if name is None or type(name) is str else coerce(name, str)
+            return self._made(self.kind, text, id=given_id, attributes=attributes, fields=fields)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught(f"{self.kind.name} scope", error)
+            return self._made(self.kind)  # with nothing in it that could fail
 
 
 run: Final = ScopeMaker(KINDS["run"], Scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otel_agents import runtime
+from otel_agents.boundary import caught
 
 
 def prometheus_text() -> str:
@@ -19,6 +20,10 @@ def answer(accept: str = "") -> tuple[str, bytes]:
     """Return what a scrape is answered: the content type that `accept` asks for, and the body."""
     from otel_agents.exposition import exposition
 
-    current = runtime.peek()
-    families = [] if current is None or current.disabled else current.metrics.families()
+    try:
+        current = runtime.peek()
+        families = [] if current is None or current.disabled else current.metrics.families()
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("scrape", error)
+        families = []
     return exposition(families, accept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -88,7 +89,9 @@ CHECKS: Final[dict[str, Check]] = {
 
 
 def is_amount(value: Any) -> bool:
-    """Return whether a value is a number from 0 on, and not without end."""
+    """Return whether a value is a number from 0 on, and not more than a float holds."""
     return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= sys.float_info.max
     )

@@ -123,7 +123,7 @@ def state_of(value: Any) -> str:
     """Return one of `TASK_STATES`, in whatever case it is given; ValueError for another word."""
     state = str(plain(value)).strip().upper().replace("-", "_").replace(" ", "_")
     if state not in TASK_STATES:
-        message = f"no task has the state {value!r}; the states are {', '.join(TASK_STATES)}"
+        message = f"no task has the state {plain(value)!r}; there are {', '.join(TASK_STATES)}"
         raise ValueError(message)
     return state
 

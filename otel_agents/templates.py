@@ -31,7 +31,8 @@ _PIECE: Final = re.compile(r"\{\{|\}\}|[{}]")
 _NAME: Final = re.compile(r"[^\W\d]\w*")
 _STEP: Final = re.compile(
     r"""\.(?P<name>\w+)
-      | \[(?:(?P<index>-?\d+) | '(?P<one>[^']*)' | "(?P<two>[^"]*)" | (?P<key>[^\[\]{}'"]+))\]""",
+      | \[(?:(?P<index>-?\d{1,18})
+           | '(?P<one>[^']*)' | "(?P<two>[^"]*)" | (?P<key>[^\[\]{}'"]+))\]""",
     re.VERBOSE,
 )
 # What a class gives its instances to call. It says nothing of the work, so it counts as nothing.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from otel_agents.signals import Signal
 
 
-_SECONDS: Final = 5.0  # for what a thread of ours has still to do
+_SECONDS: Final = 60.0  # for what a thread of ours has still to do, on a machine that is busy
 
 
 class _MemorySink:
@@ -95,7 +95,7 @@ class Captured:
     @property
     def signals(self) -> list[Signal]:
         """The signals, in the order they were emitted."""
-        self._pipeline.flush()
+        self._pipeline.flush(_SECONDS)
         return list(self._sink.signals)
 
     def span(self, name: str) -> ReadableSpan:
@@ -154,7 +154,7 @@ class Captured:
 
     def clear(self) -> None:
         """Forget the spans and signals so far; metrics go on from where they are."""
-        self._pipeline.flush()
+        self._pipeline.flush(_SECONDS)
         self._exporter.clear()
         self._sink.signals.clear()
 

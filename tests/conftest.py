@@ -31,7 +31,7 @@ def _strict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     yield
     made = runtime.put(before)
     if isinstance(made, runtime.Runtime) and made is not before:
-        made.close(0.5)  # what it still has to write, it would complain of in another test
+        made.close(30)  # what it still has to write, it would complain of in another test
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _NATIVE: Final = Path(__file__).resolve().parents[1] / "deploy" / "native"
-_SECONDS: Final = 60.0
+_SECONDS: Final = 120.0
 # All that promtool's linter says of our names: OpenTelemetry's rules and the KPIs' names want these
 # so, and Prometheus takes them.
 ACCEPTED: Final = {

@@ -462,13 +462,13 @@ def test_a_forked_child_writes_on(workspace: Workspace, lost: Counter[str]) -> N
     def hold() -> None:
         with logs._lock:
             held.set()
-            go.wait(30)
+            go.wait(90)
 
     with oa.agent("a", id="a1"):
         log.info("parent")
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait(30)
+        held.wait(90)
         child = os.fork()
         if child == 0:
             log.info("child")

@@ -38,6 +38,7 @@ LEVELS: Final = (
         "settings_guards",
         "settings",
         "kept",
+        "gathered",
     },
     {"failures", "context", "metrics", "pipeline", "spans", "details", "event_types", "exposition"},
     {"checkpoint", "spool"},

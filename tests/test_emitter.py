@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 QUEUED = {"task_id": "t-1", "feature": "checkout", "est_cost": 0.4}
-_SECONDS = 20.0
+_SECONDS = 120.0
 
 
 @pytest.fixture

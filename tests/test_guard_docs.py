@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = (ROOT / "docs" / "how-to" / "guard-and-recover.md").read_text("utf-8")
 TOOLS: Final = Path(sys.executable).parent
-SECONDS: Final = 60
+SECONDS: Final = 120
 NOWHERE: Final = {f"OTEL_{name}_EXPORTER": "none" for name in ("TRACES", "METRICS", "LOGS")}
 
 

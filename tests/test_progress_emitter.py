@@ -18,7 +18,7 @@ from inline_snapshot import snapshot
 from opentelemetry import trace
 
 import otel_agents as oa
-from otel_agents import runtime
+from otel_agents import listeners, runtime
 from otel_agents.boundary import boundary
 from otel_agents.context import current_frame
 from otel_agents.listeners import name_of
@@ -38,6 +38,15 @@ if TYPE_CHECKING:
 def emitter() -> ProgressEmitter:
     """An emitter of runs of the workflow `shop`."""
     return ProgressEmitter("shop")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `unsubscribe` wait for listeners that are only slow: a second is short on a busy machine.
+
+    Who tests that it waits no longer than that says so.
+    """
+    monkeypatch.setattr(listeners, "STOP_SECONDS", 90.0)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +74,7 @@ def types(captured: Captured, run_id: str | None = None) -> list[str]:
     return [one["type"] for one in told(captured) if run_id in {None, one["run_id"]}]
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -991,25 +1000,27 @@ def test_a_listener_that_raises_harms_nobody(
 
 
 def test_a_listener_that_never_returns_harms_nobody(
-    captured: Captured, emitter: ProgressEmitter
+    captured: Captured, emitter: ProgressEmitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the caller nor the others wait for it; unsubscribing gives it a second."""
+    """Neither the caller nor the others wait for it; unsubscribing gives it a moment."""
     hung, heard = threading.Event(), []
     stuck = threading.Event()
 
     def hangs(_: dict[str, Any]) -> None:
         stuck.set()
-        hung.wait(30)
+        hung.wait(90)
 
     stop_hung, stop = emitter.subscribe(hangs), emitter.subscribe(heard.append)
     full_run(emitter)
-    assert stuck.wait(10)
+    assert stuck.wait(90)
     stop()
     assert len(heard) == 9
+    monkeypatch.setattr(listeners, "STOP_SECONDS", 0.5)
     stop_hung()
     assert not hung.is_set()
     hung.set()
-    until(lambda: captured.metric("otelagents.telemetry.dropped", reason="closed") == 10)
+    # What waited, and the one that it has in hand: nobody knows whether that will be heard.
+    until(lambda: captured.metric("otelagents.telemetry.dropped", reason="closed") == 11)
 
 
 def test_an_async_listener_runs_on_the_loop_it_was_subscribed_on(
@@ -1029,7 +1040,7 @@ def test_an_async_listener_runs_on_the_loop_it_was_subscribed_on(
         await asyncio.to_thread(until, lambda: len(heard) == 9)
         return asyncio.get_running_loop()
 
-    loop = asyncio.run(asyncio.wait_for(main(), 20))
+    loop = asyncio.run(asyncio.wait_for(main(), 90))
 
     assert [one for one, _, _ in heard] == types(captured)
     assert {one for _, one, _ in heard} == {loop}
@@ -1051,7 +1062,7 @@ def test_a_program_can_flush_on_the_loop_of_its_listener(
         full_run(emitter)
         pipeline = runtime.get().pipeline
         assert pipeline is not None
-        flushed = pipeline.flush(20)
+        flushed = pipeline.flush(90)
         await asyncio.to_thread(until, lambda: len(started) == 1)
         return flushed
 
@@ -1131,9 +1142,10 @@ def test_a_loop_that_is_gone_costs_the_messages_only(
 
 
 def test_a_hanging_async_listener_does_not_keep_unsubscribe(
-    captured: Captured, emitter: ProgressEmitter
+    captured: Captured, emitter: ProgressEmitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither on its own loop nor from another thread; its loop goes on meanwhile."""
+    monkeypatch.setattr(listeners, "STOP_SECONDS", 0.5)
     started: list[str] = []
 
     async def main() -> None:
@@ -1152,7 +1164,7 @@ def test_a_hanging_async_listener_does_not_keep_unsubscribe(
         never.set()
         await asyncio.sleep(0)
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 90))
 
     assert started == ["run:started"] * 2
 
@@ -1181,11 +1193,11 @@ def test_a_listener_may_unsubscribe_itself(
         await asyncio.to_thread(done.wait, 10)
 
     if on_a_loop:
-        asyncio.run(asyncio.wait_for(main(), 20))
+        asyncio.run(asyncio.wait_for(main(), 90))
     else:
         stops.append(emitter.subscribe(listen))
         full_run(emitter)
-        assert done.wait(10)
+        assert done.wait(90)
     full_run(emitter, "r2")
     pipeline = runtime.get().pipeline
     assert pipeline is not None

@@ -54,7 +54,7 @@ SEEN: Final = (
     "otelcol_process_cpu_seconds_total",
 )
 BOTH: Final = "Both here and there"
-SECONDS: Final = 60.0
+SECONDS: Final = 120.0
 
 sys.path.insert(0, str(ROOT / "deploy" / "native"))
 

@@ -108,14 +108,14 @@ def test_a_forked_child_writes_through_a_connection_of_its_own(workspace: Worksp
     """Parent and child both write after the fork, and both their runs are there."""
     program = Program("sqlite:", workspace)
     program.work()
-    assert program.pipeline.flush(20.0)
+    assert program.pipeline.flush(90)
     child = os.fork()
     if not child:
         code = 1
         try:
             with run("child", id="run-2"):
                 pass
-            code = 0 if program.pipeline.flush(20.0) else 1
+            code = 0 if program.pipeline.flush(90) else 1
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_agents.signals import Signal
     from otel_agents.testing import Captured
 
-_DEADLINE_SECONDS = 20.0
+_DEADLINE_SECONDS = 90.0
 
 
 def until(true: Callable[[], bool]) -> None:

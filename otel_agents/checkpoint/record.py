@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from otel_agents.values import cut
+from otel_agents.values import cut, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -131,9 +131,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def tidy(about: About) -> dict[str, Any]:
-    """Return the fields of `about` as text that UTF-8 can hold, none of it long."""
+    """Return the fields of `about` as text that UTF-8 can hold, none long and no secret in it."""
     fields = msgspec.structs.asdict(about)
-    return {name: value if value is None else cut(str(value)) for name, value in fields.items()}
+    return {
+        name: value if value is None else cut(str(redact("", str(value))))
+        for name, value in fields.items()
+    }
 
 
 def new_id(now_ns: int | None = None) -> str:

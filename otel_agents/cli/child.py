@@ -16,6 +16,8 @@ from otel_agents.errors import UnavailableError
 from otel_agents.workspace import HOME_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_agents.workspace import Workspace
 
 _PORTS: Final = {"--port": 3010, "--otlp-http-port": 4318, "--otlp-grpc-port": 4317}
@@ -43,9 +45,20 @@ class Server:
             UnavailableError: It does not start; why, it says itself on standard error.
 
         """
+        ports = {option: port if _is_free(port) else 0 for option, port in _PORTS.items()}
+        try:
+            self._start(ports)
+        except UnavailableError:
+            # Somebody else may have taken one of them after it was looked at.
+            if all(port == 0 or _is_free(port) for port in ports.values()):
+                raise
+            self._start(dict.fromkeys(ports, 0))
+        return self
+
+    def _start(self, ports: Mapping[str, int]) -> None:
         arguments = [sys.executable, "-m", "otel_agents.cli", "serve", "--json", "--host", _HOST]
-        for option, port in _PORTS.items():
-            arguments += [option, str(port if _is_free(port) else 0)]
+        for option, port in ports.items():
+            arguments += [option, str(port)]
         self._process = process = subprocess.Popen(  # noqa: S603 - ourselves
             arguments,
             env={**os.environ, HOME_VARIABLE: str(self._workspace.path)},
@@ -59,7 +72,6 @@ class Server:
             self.__exit__()
             raise
         self.console, self.otlp_http = data["console"], data["otlp_http"]
-        return self
 
     def __exit__(self, *_: object) -> None:
         """End it, by its own process only."""
@@ -93,6 +105,9 @@ class Server:
             answer = msgspec.json.decode(line)
             if answer["error"] is None:
                 return answer["data"]
+        # Why, it says on standard error next, before it ends by itself.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
         message = "The server did not start; what it said stands above."
         raise UnavailableError(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from otel_agents.cli.told import told
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from otel_agents.cli.reader import Reader
     from otel_agents.cli.told import Told, Wanted
 
+_CURSOR: Final = re.compile(r"[0-9]{1,19}")
 _PAGE: Final = 500
 _MOST: Final = 20_000  # signals that one page of a listing is looked for in
 _LARGEST: Final = 1 << 62
@@ -43,7 +45,7 @@ def latest(
         InvalidInputError: The cursor is none.
 
     """
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit()):
+    if cursor is not None and not _CURSOR.fullmatch(cursor):
         message = "cursor: it must be one that a list of events gave."
         raise InvalidInputError(message, parameter="cursor")
     end = _end(source) if cursor is None else min(int(cursor), _LARGEST)

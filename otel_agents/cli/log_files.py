@@ -61,14 +61,20 @@ def lines_of(workspace: Workspace, agent_id: str, most: int | None = None) -> li
     texts = [_read(workspace.logs / each) for each in (f"{name}.1", name)]
     if texts[1] is None:
         return None
-    lines = [_shown(line) for text in texts if text for line in text.splitlines()]
+    lines = [_shown(line) for text in texts if text for line in _lines(text)]
     if most is None:
         return lines
     return lines[-most:] if most else []
 
 
+def _lines(text: bytes) -> list[bytes]:
+    """Return lines as `Tail` does: a carriage return alone ends none."""
+    lines = text.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def _shown(line: bytes) -> str:
-    return visible(line.decode(errors="replace"))
+    return visible(line.removesuffix(b"\r").decode(errors="replace"))
 
 
 def _open(path: Path) -> int | None:

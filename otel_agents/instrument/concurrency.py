@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context as otel_context
 
 from otel_agents.boundary import caught
-from otel_agents.context import FRAME_KEY, extract, inject
+from otel_agents.context import FRAME_KEY, extract, inject, put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,35 +75,67 @@ def _flush_at_exit(state: _State) -> None:
 
 
 def _inside() -> Context | None:
-    current = otel_context.get_current()
+    try:
+        current = otel_context.get_current()
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("context", error)
+        return None
     return current if FRAME_KEY in current else None
 
 
 def _run_in(context: Context, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    previous = otel_context.get_current()
-    otel_context.attach(context)
+    previous = _come_in(context)
     try:
         return call(*args, **kwargs)
     finally:
+        if previous is not None:
+            _go_out(previous)
+
+
+def _come_in(context: Context) -> Context | None:
+    """Make a context current and return the one before it; None where that failed."""
+    try:
+        previous = otel_context.get_current()
+        otel_context.attach(context)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("context", error)
+        return None
+    return previous
+
+
+def _go_out(previous: Context) -> None:
+    try:
         otel_context.attach(previous)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        put_back(previous)
+        caught("context", error)
 
 
 def _thread_start(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def start(self: threading.Thread) -> Any:
-        context = None if _serves_many(self) else _inside()
-        if context is not None and "run" not in vars(self):
-            run = self.run
-
-            def run_inside() -> Any:
-                # Not left on the thread: thread, function and bound method would keep each other.
-                vars(self).pop("run", None)
-                return _run_in(context, run)
-
-            self.run = run_inside  # type: ignore[method-assign]
+        try:
+            _run_inside(self)
+        except Exception as error:  # noqa: BLE001 - a thread of the host's can be any class
+            caught("thread", error)
         return original(self)
 
     return start
+
+
+def _run_inside(thread: threading.Thread) -> None:
+    """Have a thread that is about to start do its work in the current context."""
+    context = None if _serves_many(thread) else _inside()
+    if context is None or "run" in vars(thread):
+        return
+    run = thread.run
+
+    def run_inside() -> Any:
+        # Not left on the thread: thread, function and bound method would keep each other.
+        vars(thread).pop("run", None)
+        return _run_in(context, run)
+
+    thread.run = run_inside  # type: ignore[method-assign]
 
 
 def _serves_many(thread: threading.Thread) -> bool:
@@ -129,9 +161,10 @@ def _thread_submit(original: Callable[..., Any]) -> Callable[..., Any]:
 def _process_submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if _inside() is None:
+        carried = _carry()
+        if carried is None:
             return original(self, fn, *args, **kwargs)
-        return original(self, _run_carried, _carry(), fn, *args, **kwargs)
+        return original(self, _run_carried, carried, fn, *args, **kwargs)
 
     return submit
 
@@ -139,13 +172,14 @@ def _process_submit(original: Callable[..., Any]) -> Callable[..., Any]:
 def _process_start(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def start(self: Any) -> Any:
-        if _inside() is not None:
+        carried = _carry()
+        if carried is not None:
             fields = vars(self)
             rest = dict(fields)
             fields.clear()
             # First of all fields, so that it is unpickled before the function to be run is looked
             # up in its module.
-            fields[_CARRIED] = _Carried(_carry())
+            fields[_CARRIED] = _Carried(carried)
             fields.update(rest)
         try:
             return original(self)
@@ -155,9 +189,16 @@ def _process_start(original: Callable[..., Any]) -> Callable[..., Any]:
     return start
 
 
-def _carry() -> dict[str, Any]:
-    carrier: dict[str, str] = {}
-    inject(carrier)
+def _carry() -> dict[str, Any] | None:
+    """Return what another process is given of the current scope; None outside any."""
+    try:
+        if _inside() is None:
+            return None
+        carrier: dict[str, str] = {}
+        inject(carrier)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("process", error)
+        return None
     return {"carrier": carrier, "auto": _AUTO in sys.modules}
 
 

@@ -176,8 +176,7 @@ class _AgentContext:
     async def __aenter__(self) -> Any:
         self._restore = restores.claim()
         scope = self._scope = await _open_agent(self._agent, self._given)
-        with contextlib.suppress(RuntimeError):
-            self._loop = asyncio.get_running_loop()
+        self._loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises for none
         try:
             run = await self._inner.__aenter__()
         except BaseException as error:
@@ -208,6 +207,8 @@ class _AgentContext:
                 if await restores.look(scope, self._restore, _end_agent):
                     self._scope = None  # it stays open for the attempts that follow
                     return suppressed
+            except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+                caught("restore", failure)
             except BaseException as cancelled:
                 _end_agent(scope, cancelled)
                 raise
@@ -226,6 +227,7 @@ class _AgentContext:
 
 
 async def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
+    scope = None
     try:
         name = agent.name
         scope = AgentScope(
@@ -241,6 +243,8 @@ async def _open_agent(agent: Any, given: dict[str, Any]) -> AgentScope | None:
             deferred.link(scope, resumed.links)
         scope.attach()
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        if scope is not None:
+            scope.end(error)
         caught("agent start", error)
         return None
     return scope

@@ -6,6 +6,7 @@ import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_agents.boundary import caught
 from otel_agents.errors import BudgetExceeded
 from otel_agents.instrument import pydantic_ai_agents as agents
 from otel_agents.model_call import admit
@@ -60,15 +61,32 @@ class _FallbackStream:
 @contextmanager
 def _asking() -> Generator[None]:
     """Ask the budgets first, and let one that refuses out alone, of all that models raised."""
-    if agents.watching() is not None:
-        admit(agents.context_of(agents.current_run()))
+    _admit()
     try:
         yield
     except Exception as error:
-        refused = _budget_in(error)
+        refused = _refusal(error)
         if refused is None or refused is error:
             raise
         raise refused from None
+
+
+def _admit() -> None:
+    try:
+        if agents.watching() is not None:
+            admit(agents.context_of(agents.current_run()))
+    except BudgetExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model fallback", error)
+
+
+def _refusal(error: BaseException) -> BudgetExceeded | None:
+    try:
+        return _budget_in(error)
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("model fallback", failure)
+        return None
 
 
 def _budget_in(error: BaseException) -> BudgetExceeded | None:

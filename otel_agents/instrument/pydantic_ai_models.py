@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 from opentelemetry import trace
 
+from otel_agents import runtime
 from otel_agents.boundary import caught
 from otel_agents.context import current_frame
 from otel_agents.errors import BudgetExceeded
@@ -205,10 +206,10 @@ def beyond(usage: Usage, counted: Usage) -> Usage:
 
 
 def _keep_answer(call: ModelCall, answer: Any) -> None:
-    rt = agents.watching()
-    if rt is None or not (rt.capture or rt.capture_events):
-        return
     try:
+        rt = runtime.peek()
+        if rt is None or not (rt.capture or rt.capture_events):
+            return
         parts = answer.parts if hasattr(answer, "parts") else answer.get().parts
         call.keep_content(OUTPUT_MESSAGES.key, output_messages(parts))
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
@@ -219,7 +220,7 @@ def _fail(call: ModelCall, error: BaseException) -> None:
     """End a call that brought no answer. A status says that the provider refused it."""
     try:
         status = getattr(error, "status_code", None)
-        if not call.failed_requests and isinstance(status, int) and status >= _REFUSED_STATUS:
+        if not call.failed_requests and type(status) is int and status >= _REFUSED_STATUS:
             call.sent(refused=True, trouble=trouble_of(status))
     except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
         caught("model error", failure)
@@ -408,6 +409,13 @@ class _StreamContext:
         return suppressed
 
     def _finish(self, call: ModelCall, error: BaseException | None) -> None:
+        try:
+            self._conclude(call, error)
+        except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+            caught("model stream", failure)
+        call.end(error)  # unless that is done
+
+    def _conclude(self, call: ModelCall, error: BaseException | None) -> None:
         if call.ended:
             return
         stream, self._stream = self._stream, None

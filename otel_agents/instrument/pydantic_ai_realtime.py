@@ -99,8 +99,8 @@ class _SessionContext:
             scope.detach()
         if call is not None:
             self._take_usage(call)
-            left = self._session is not None and not _is_the_models(error)
-            call.end(GeneratorExit() if left and error is not None else error)
+            by_consumer = error is not None and self._session is not None
+            call.end(GeneratorExit() if by_consumer and not _is_the_models(error) else error)
         if scope is not None:
             scope.end(error)
 

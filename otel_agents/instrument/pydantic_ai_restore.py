@@ -171,7 +171,7 @@ async def _run(
 
 def claim() -> Asked | None:
     """Return what the `Agent.run` around wants to know of the agent that is entered here."""
-    asked = _asked.get()
+    asked = _asked.get()  # a ContextVar's, of ours: nothing here can fail
     if asked is None or asked.claimed:
         return None
     asked.claimed = True

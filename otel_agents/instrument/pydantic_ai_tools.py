@@ -35,6 +35,7 @@ _RETRIED: Final = "ToolRetryError"
 _WRAPPED: Final = frozenset({_RETRIED, "ToolFailedError"})
 # So many calls of one tool with the same arguments are a loop.
 _LOOP: Final = 3
+_RETURN: Final = "ToolReturn"
 
 
 def execute_tool_call(
@@ -76,15 +77,22 @@ async def _open_tool(rt: Runtime, validated: Any) -> ToolCall | None:
             known={TOOL_TYPE.key: "function", TOOL_CALL_ID.key: plain(call.tool_call_id)},
         )
         await begin(scope, functools.partial(scope.start, context_of(validated.ctx)))
-        _watch_loop(scope, call)
-        if rt.capture:
-            scope.keep(TOOL_ARGUMENTS.key, tool_text(call.args))
-            if tool is None:
-                scope.keep(TOOL_NAME.key, tool_text(call.tool_name))
+        _describe(rt, scope, call, known=tool is not None)
     except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
         caught("tool start", error)
         return None
     return scope
+
+
+def _describe(rt: Runtime, scope: ToolCall, call: Any, *, known: bool) -> None:
+    try:
+        _watch_loop(scope, call)
+        if rt.capture:
+            scope.keep(TOOL_ARGUMENTS.key, tool_text(call.args))
+            if not known:
+                scope.keep(TOOL_NAME.key, tool_text(call.tool_name))
+    except Exception as error:  # noqa: BLE001 - the scope is open, and goes on
+        caught("tool arguments", error)
 
 
 def _watch_loop(scope: ToolCall, call: Any) -> None:
@@ -100,20 +108,28 @@ def _watch_loop(scope: ToolCall, call: Any) -> None:
 
 def _end_tool(scope: ToolCall, error: BaseException) -> None:
     """End a tool's scope; what pydantic-ai raises for a retry is named by what the tool raised."""
-    name = type(error).__name__
-    if name in _PUT_OFF:
-        scope.skip("put off until it is approved or answered")
-        scope.end()
-    else:
-        scope.retried = name == _RETRIED
-        scope.end((error.__cause__ if name in _WRAPPED else None) or error)
+    found: BaseException | None = error
+    try:
+        name = type(error).__name__
+        if name in _PUT_OFF:
+            scope.skip("put off until it is approved or answered")
+            found = None
+        else:
+            scope.retried = name == _RETRIED
+            cause = error.__cause__ if name in _WRAPPED else None
+            found = error if cause is None else cause
+    except Exception as failure:  # noqa: BLE001 - telemetry never reaches the host
+        caught("tool error", failure)
+    scope.end(found)
 
 
 def _judge_result(rt: Runtime, scope: ToolCall, result: Any) -> None:
     """Take a failure that a tool returned instead of raising it for what it is."""
     try:
-        # `ToolReturn` holds what the model gets beside what only the application sees.
-        result = getattr(result, "return_value", result)
+        # `ToolReturn` holds what the model gets beside what only the application sees. By the
+        # class: to ask any result for a field would be to call its `__getattr__`.
+        if any(kind.__name__ == _RETURN for kind in type(result).__mro__):
+            result = result.return_value
         if rt.capture:
             scope.keep(TOOL_RESULT.key, tool_text(result))
         if says_failure(result):
@@ -128,13 +144,25 @@ def says_failure(result: Any) -> bool:
     `isError` or `is_error` true (MCP), `status` "error", `success` false or 0; in a dict or in the
     fields of an object.
     """
-    fields = result if isinstance(result, dict) else getattr(result, "__dict__", None)
-    if not isinstance(fields, dict):
+    fields = _fields_of(result)
+    if fields is None:
         return False
-    success = fields.get("success")
+    # Only what is plain is compared: another's `__eq__` or `__bool__` is the host's code.
+    success, status = fields.get("success"), fields.get("status")
     return (
         fields.get("isError") is True
         or fields.get("is_error") is True
-        or (isinstance(fields.get("status"), str) and fields["status"] == "error")
-        or (isinstance(success, int) and not success)
+        or (issubclass(type(status), str) and str.__str__(status) == "error")
+        or (type(success) in {bool, int} and not success)
     )
+
+
+def _fields_of(result: Any) -> dict[str, Any] | None:
+    """Return a dict's or an object's own fields, without any code of the host's."""
+    if issubclass(type(result), dict):
+        return dict(dict.items(result))
+    try:
+        fields = object.__getattribute__(result, "__dict__")
+    except AttributeError:
+        return None
+    return fields if type(fields) is dict else None

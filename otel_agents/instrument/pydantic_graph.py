@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
@@ -261,8 +262,9 @@ def _as_phase(function: Callable[..., Awaitable[Any]], name: str) -> Callable[..
     # pydantic-graph reads the type hints of a step's function, which `wraps` leads it to.
     @functools.wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
-        scope = Scope(_PHASE, name)
-        await begin(scope)
+        scope = await _open_phase(name)
+        if scope is None:
+            return await function(*args, **kwargs)
         scope.attach()
         try:
             result = await function(*args, **kwargs)
@@ -270,13 +272,23 @@ def _as_phase(function: Callable[..., Awaitable[Any]], name: str) -> Callable[..
             _close(scope, error)
             raise
         scope.detach()
-        if inspect.isasyncgen(result):
+        if type(result) is AsyncGeneratorType:
             # A stream: its work is done while it is read.
             return drive(scope, lambda: result, lazy=True)
         scope.end()
         return result
 
     return step
+
+
+async def _open_phase(name: str) -> Scope | None:
+    try:
+        scope = Scope(_PHASE, name)
+        await begin(scope)
+    except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+        caught("graph step", error)
+        return None
+    return scope
 
 
 def _next(original: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

@@ -228,6 +228,9 @@ class JsonSlices:
         """Read one inner message."""
         size = memoryview(raw).nbytes
         if not shape.element:
+            if bytes(memoryview(raw)[:4]) == b"null":  # in a list it stands for no message
+                why = f"{field.name} holds what is not a JSON object."
+                raise undecodable(why)
             self._open.append(_child(self._current(), field))
             self._path.append((field, b""))
             yield from self._inside(raw, self._open[-1].DESCRIPTOR, shape)

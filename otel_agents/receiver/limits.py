@@ -43,7 +43,8 @@ MAX_DEPTH: Final = 100
 MAX_JSON_ITEMS: Final = 600_000
 # The same in one span, record or point: up to 130 bytes each.
 MAX_JSON_ELEMENT_ITEMS: Final = 100_000
-# Values inside values in JSON: as deep as the protobuf made of them can be read again.
+# Values inside values in JSON: as deep as the protobuf made of them can be read again. The same in
+# the attributes of a signal, of which our own programs nest four.
 MAX_VALUE_DEPTH: Final = 40
 
 # Bytes of one text; what is longer is cut and marked.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from otel_agents.receiver.limits import MAX_ID, MAX_SIGNAL, MAX_TIME
+from otel_agents.receiver.limits import MAX_ID, MAX_SIGNAL, MAX_TIME, MAX_VALUE_DEPTH
 from otel_agents.signals import decode_line
 from otel_agents.store.batch import LogRecord
 from otel_agents.store.blocks import attributes_as_data, value_as_data
@@ -69,12 +69,33 @@ def _signal(line: str) -> Signal | None:
     signal = decode_line(line.encode())
     if signal is None or not signal.id or not 0 <= signal.time <= MAX_TIME:
         return None
+    if line.count("[") + line.count("{") > MAX_VALUE_DEPTH and _too_deep(signal.attributes):
+        return None
     ids = signal.ids
     texts = (
         signal.id, signal.kind, signal.scope_id, signal.parent_id, signal.trace_id, signal.span_id,
         ids.run_id, ids.agent_id, ids.task_id, ids.worker_id, ids.workflow,
     )  # fmt: skip
     return None if any(text and len(text) > MAX_ID for text in texts) else signal
+
+
+def _too_deep(attributes: dict[str, Any]) -> bool:
+    """Say whether values nest deeper than everybody who is asked for them can write them.
+
+    What is read near the end of a short stack cannot be written at that of a longer one, and one
+    such value would spoil each page and batch that it is a part of.
+    """
+    level: list[Any] = [attributes]
+    for _ in range(MAX_VALUE_DEPTH):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _record(record: logs_pb2.LogRecord, when: int, resource: dict[str, Any]) -> LogRecord:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT: Final = 10  # bytes
+_MOST_COUNT: Final = 0xFFFFFFFF  # of 32 bits
 _CUT: Final = CUT.encode()
 _TEXT_TO_SEARCH: Final = 4  # bytes of one character at the most
 
@@ -135,7 +136,7 @@ def shortened(data: Data, at: int, end: int, shape: Shape, depth: int = 0) -> tu
     cuts = lost = dropped = 0
     for number, begin, payload, stop in walk(data, at, end):
         if number == shape.dropped and not payload:
-            dropped = _read(data, begin + 1, stop)[0]
+            dropped = _counted(data, begin, stop, dropped)
         if stop - payload <= MAX_TEXT or not payload:
             continue
         inside = shape.fields.get(number)
@@ -156,8 +157,14 @@ def shortened(data: Data, at: int, end: int, shape: Shape, depth: int = 0) -> tu
         return b"", 0
     parts.append(data[copied:end])
     if lost and shape.dropped:  # of a field that comes twice the last one counts
-        parts.append(varint(shape.dropped << 3) + varint(min(dropped + lost, 0xFFFFFFFF)))
+        parts.append(varint(shape.dropped << 3) + varint(min(dropped + lost, _MOST_COUNT)))
     return b"".join(parts), cuts
+
+
+def _counted(data: Data, begin: int, stop: int, before: int) -> int:
+    """Return what a field counts; one of another wire type is unknown, and counts nothing."""
+    key, at = _read(data, begin, stop)  # it may be longer than it has to be
+    return before if key & 7 != _VARINT else _read(data, at, stop)[0] & _MOST_COUNT
 
 
 def _cut(data: Data, at: int) -> bytes:

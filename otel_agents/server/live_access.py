@@ -24,6 +24,7 @@ PROTOCOL: Final = "otel-agents"
 _TOKEN_PROTOCOL: Final = "otel-agents.token."  # noqa: S105 - a prefix, no token
 _NULL: Final = "null"
 _LAST: Final = (1 << 63) - 1
+_DIGITS: Final = 100
 _PARAMETERS: Final = ("since", "run_id", "format", "type", "seq")
 
 
@@ -77,7 +78,9 @@ def wanted_by(socket: WebSocket) -> Wanted:
             _refuse(name[:100], "there is no such parameter here")
         given[name] = value
     since = given.get("since")
-    if since is not None and not (since.isascii() and since.isdigit() and int(since) <= _LAST):
+    # Python refuses to read thousands of digits, by an error of its own.
+    digits = since is None or (since.isascii() and since.isdigit() and len(since) <= _DIGITS)
+    if since is not None and not (digits and int(since) <= _LAST):
         _refuse("since", "it must be the sequence number of an event")
     run_id = given.get("run_id")
     if run_id is not None and ("\x00" in run_id or not run_id):

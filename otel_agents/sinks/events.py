@@ -36,6 +36,7 @@ class EventsSink:
     """Appends events to a file; what a full disk does not take is tried again."""
 
     name = "events"
+    patience = 10.0  # seconds: a file of this machine
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -25,6 +25,7 @@ class JsonlSink:
     """Appends signals to a file; what a full disk does not take is tried again."""
 
     name = "jsonl"
+    patience = 10.0  # seconds: a file of this machine
 
     def __init__(self, path: Path) -> None:
         self.path = path

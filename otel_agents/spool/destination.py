@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_agents.spool.transport import GrpcTransport, HttpTransport
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -29,7 +27,8 @@ _DEFAULT_TIMEOUT: Final = 10.0
 class Destination(NamedTuple):
     """An end point, as shown to people, and what makes a connection to it.
 
-    A forked child makes a new connection.
+    A forked child makes a new connection. All that `connect` needs is imported by then: in a child
+    that is forked while another thread imports, the module would stay half made for ever.
     """
 
     endpoint: str
@@ -85,6 +84,8 @@ def of_environment(signal: str, environ: Mapping[str, str] = os.environ) -> Dest
 
 
 def _http(exporter: Any) -> Destination | None:
+    from otel_agents.spool.over_http import HttpTransport
+
     # Up to 1.43 the exporter holds these itself, then its client does.
     client = getattr(exporter, "_client", exporter)
     session = getattr(exporter, "_session", None)
@@ -109,6 +110,8 @@ def _http(exporter: Any) -> Destination | None:
 
 
 def _grpc(signal: str, exporter: Any) -> Destination | None:
+    from otel_agents.spool.over_grpc import GrpcTransport
+
     endpoint = getattr(exporter, "_endpoint", None)
     if not isinstance(endpoint, str) or not hasattr(exporter, "_insecure"):
         return None

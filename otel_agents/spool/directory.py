@@ -21,7 +21,7 @@ import msgspec
 
 from otel_agents.boundary import boundary
 from otel_agents.errors import SettingsError
-from otel_agents.spool.records import HEAD, LETTERS, Spoiled, records
+from otel_agents.spool.records import HEAD_BYTES, Spoiled, delivered_of, records
 from otel_agents.spool.segment import SUFFIX, Segment, items_of, lock, name_of
 
 if TYPE_CHECKING:
@@ -83,6 +83,15 @@ class Directory:
     def after_fork(self) -> None:
         """Forget what the parent has to tell."""
         self._untold.clear()
+
+    def sync(self) -> None:
+        """Bring the names in it to the disk itself."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     # ------------------------------------------------------------------ segments
 
@@ -308,10 +317,10 @@ def _size_of(folder: Path) -> int:
 
 
 def _marks(path: Path) -> int:
-    """Return how many records a file that is no segment may have had."""
+    """Return how many items a file that is no segment may have had."""
     with path.open("rb") as file:
-        data = file.read(64 << 20)
-    return sum(one.marks if isinstance(one, Spoiled) else 1 for one in records(data))
+        data = file.read(64 << 20)[HEAD_BYTES:]
+    return sum(one.marks if isinstance(one, Spoiled) else items_of(one) for one in records(data))
 
 
 def _described(path: Path) -> dict[str, Any] | None:
@@ -331,15 +340,12 @@ def _described(path: Path) -> dict[str, Any] | None:
         return None
     finally:
         os.close(fd)
-    items = 0
-    if len(data) >= HEAD.size:
-        letters, delivered = HEAD.unpack_from(data)
-        if letters == LETTERS and HEAD.size <= delivered <= size:
-            items = sum(
-                items_of(one)
-                for one in records(data[delivered:], delivered)
-                if not isinstance(one, Spoiled)
-            )
+    try:
+        delivered = delivered_of(data, size)
+    except ValueError:
+        delivered = size
+    left = records(data[delivered:], delivered)
+    items = sum(items_of(one) for one in left if not isinstance(one, Spoiled))
     return {
         "name": path.name,
         "signal": name.signal,

@@ -5,14 +5,14 @@ What fails here is one field, one event or one link, and the rest of the span is
 
 from __future__ import annotations
 
-from contextlib import suppress
 from operator import index
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import SpanKind
 
-from otel_agents.spool.encode_values import EVENT, LINK, LOG, SPAN, VARINTS, framed, value_of
+from otel_agents.spool.encode_tables import EVENT, LINK, SPAN
+from otel_agents.spool.encode_wire import VARINTS, framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,8 +55,10 @@ def fields(made: Iterable[Callable[[], bytes]]) -> bytes:
     """Return those fields that can be made, joined."""
     found = []
     for make in made:
-        with suppress(Exception):  # the host's values run the host's code
+        try:
             found.append(make())
+        except Exception:  # noqa: BLE001, S112 - the host's values run the host's code
+            continue
     return b"".join(found)
 
 
@@ -65,11 +67,13 @@ def _flags(context: Any) -> bytes:
     return _fixed32(_IS_REMOTE_KNOWN | _IS_REMOTE if remote else _IS_REMOTE_KNOWN)
 
 
-def _trace_id(tag: bytes, context: Any) -> bytes:
+def trace_id_of(tag: bytes, context: Any) -> bytes:
+    """Return the id of a context's trace as a field."""
     return framed(tag, index(context.trace_id).to_bytes(16))
 
 
-def _span_id(tag: bytes, context: Any) -> bytes:
+def span_id_of(tag: bytes, context: Any) -> bytes:
+    """Return the id of a context's span as a field."""
     return framed(tag, index(context.span_id).to_bytes(8))
 
 
@@ -101,8 +105,8 @@ def _event(event: Any) -> bytes:
 def _link(link: Any) -> bytes:
     return fields(
         (
-            lambda: _trace_id(b"\x0a", link.context),
-            lambda: _span_id(b"\x12", link.context),
+            lambda: trace_id_of(b"\x0a", link.context),
+            lambda: span_id_of(b"\x12", link.context),
             lambda: _link_attributes(link),
             lambda: b"\x35" + _flags(link.context),
         )
@@ -128,10 +132,10 @@ def careful_span(span: Any) -> bytes:
     """Return the body of a `Span` with every field that can be made; never raises."""
     return fields(
         (
-            lambda: _trace_id(b"\x0a", span.get_span_context()),
-            lambda: _span_id(b"\x12", span.get_span_context()),
+            lambda: trace_id_of(b"\x0a", span.get_span_context()),
+            lambda: span_id_of(b"\x12", span.get_span_context()),
             lambda: trace_state_of(span.get_span_context().trace_state),
-            lambda: _span_id(b"\x22", span.parent) if span.parent is not None else b"",
+            lambda: span_id_of(b"\x22", span.parent) if span.parent is not None else b"",
             lambda: framed(b"\x2a", lenient(span.name)),
             lambda: _KINDS[span.kind],
             lambda: moment(0x39, span.start_time),
@@ -145,35 +149,3 @@ def careful_span(span: Any) -> bytes:
             lambda: b"\x85\x01" + _flags(span.parent),
         )
     )
-
-
-def careful_log(readable: Any) -> bytes:
-    """Return the body of a `LogRecord` with every field that can be made; never raises."""
-    record = readable.log_record
-
-    def attributes() -> bytes:
-        found, lost = LOG.careful(record.attributes)
-        return found + count(0x38, readable.dropped_attributes + lost)
-
-    return fields(
-        (
-            lambda: moment(0x09, record.timestamp),
-            lambda: moment(0x59, record.observed_timestamp),
-            lambda: count(0x10, getattr(record.severity_number, "value", 0)),
-            lambda: framed(b"\x1a", lenient(record.severity_text)),
-            lambda: framed(b"\x2a", _body(record.body)),
-            attributes,
-            lambda: b"\x45" + _fixed32(index(record.trace_flags)),
-            lambda: _trace_id(b"\x4a", record) if record.trace_id else b"",
-            lambda: _span_id(b"\x52", record) if record.span_id else b"",
-            lambda: framed(b"\x62", lenient(record.event_name)),
-        )
-    )
-
-
-def _body(value: Any) -> bytes:
-    """Return a log record's body; one that OTLP has no value for is written as text."""
-    try:
-        return value_of(value)
-    except Exception:  # noqa: BLE001 - it is what the record says: better as text than not at all
-        return framed(b"\x0a", lenient(value))

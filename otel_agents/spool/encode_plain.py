@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import DEFAULT_TRACE_STATE, Link, StatusCode
 
 from otel_agents.spool.encode_careful import count, trace_state_of
-from otel_agents.spool.encode_values import EVENT, LINK, SPAN, Attributes, Names, framed, text
+from otel_agents.spool.encode_tables import EVENT, LINK, SPAN, Attributes, Names
+from otel_agents.spool.encode_wire import VARINTS, framed, text
 
 # trace_id, span_id, start_time_unix_nano and end_time_unix_nano with their tags.
 _fixed: Final = Struct("<2s16s2s8sBQBQ").pack
@@ -31,6 +32,7 @@ _KINDS: Final = tuple(bytes((0x30, number)) for number in range(1, 6))
 _STATUS: Final = {StatusCode.UNSET: b"", StatusCode.OK: b"\x18\x01", StatusCode.ERROR: b"\x18\x02"}
 _UNSET: Final = b"\x7a\x00"
 
+_attribute: Final = SPAN.__getitem__
 _names: Final = Names(b"\x2a")
 _event_names: Final = Names(b"\x12")
 
@@ -43,7 +45,9 @@ def plain_span(span: Any) -> bytes:
     """
     trace_id, span_id, _, _, state, _ = span._context
     held, events, links = span._attributes, span._events, span._links
-    parent, status = span._parent, span._status
+    if type(held) is not BoundedAttributes:
+        raise TypeError
+    dropped = held.dropped
     parts = [
         _fixed(
             b"\x0a\x10", trace_id.to_bytes(16), b"\x12\x08", span_id.to_bytes(8),
@@ -51,26 +55,38 @@ def plain_span(span: Any) -> bytes:
         ),
         _names[span._name],
         _KINDS[span._kind._value_],
-        _attributes(SPAN, held, 0x50),
+        _parent(span._parent) if span._parent is not None else _NO_PARENT,
+        _status(span._status),
     ]  # fmt: skip
-    if parent is None:
-        parts.append(_NO_PARENT)
-    else:
-        parts += (_REMOTE_PARENT if parent[2] else _LOCAL_PARENT, parent[1].to_bytes(8))
-    if status._status_code is StatusCode.UNSET and not status._description:
-        parts.append(_UNSET)
-    else:
-        described = framed(b"\x12", text(status._description)) if status._description else b""
-        parts.append(framed(b"\x7a", described + _STATUS[status._status_code]))
+    before = len(parts)
+    try:
+        parts += map(_attribute, held._dict.items())
+    except Exception:  # noqa: BLE001 - one of them does not fit
+        del parts[before:]
+        found, lost = SPAN.careful(held._dict)
+        parts.append(found)
+        dropped += lost
     if state is not DEFAULT_TRACE_STATE:
         parts.append(trace_state_of(state))
-    if events._dq:
+    if events._dq or links._dq or dropped or events.dropped or links.dropped:
         parts += [_event(event) for event in events._dq]
-    if links._dq:
         parts += [_link(link) for link in links._dq]
-    if events.dropped or links.dropped:
-        parts += (count(0x60, events.dropped), count(0x70, links.dropped))
+        parts += (count(0x50, dropped), count(0x60, events.dropped), count(0x70, links.dropped))
     return b"".join(parts)
+
+
+def _parent(context: Any) -> bytes:
+    """Return parent_span_id and flags."""
+    start = _REMOTE_PARENT if context[2] else _LOCAL_PARENT
+    return start + context[1].to_bytes(8)  # type: ignore[no-any-return]
+
+
+def _status(status: Any) -> bytes:
+    code, description = status._status_code, status._description
+    if code is StatusCode.UNSET and not description:
+        return _UNSET
+    described = framed(b"\x12", text(description)) if description else b""
+    return framed(b"\x7a", described + _STATUS[code])
 
 
 def _attributes(table: Attributes, held: Any, tag: int) -> bytes:
@@ -94,7 +110,7 @@ def _event(event: Any) -> bytes:
         + _event_names[event._name]
         + _attributes(EVENT, event._attributes, 0x20)
     )
-    return framed(b"\x5a", body)
+    return b"\x5a" + VARINTS[len(body)] + body
 
 
 def _link(link: Any) -> bytes:

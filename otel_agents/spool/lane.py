@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from otel_agents.boundary import boundary, caught
-from otel_agents.spool.encode import logs_request, spans_request
 from otel_agents.spool.segment import Batch, Segment, Source, TooLargeError
+from otel_agents.spool.shipping import Shipping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_agents.spool.destination import Destination
     from otel_agents.spool.directory import Directory
-    from otel_agents.spool.transport import Outcome, Transport
+    from otel_agents.spool.transport import Outcome
 
 SEGMENT_BYTES: Final = 4 << 20
 _SMALLEST_SEGMENT: Final = 64 << 10
 # Servers take 4 MiB over gRPC by default.
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_ITEMS: Final = 2048
-# How long items gather before they are sent.
-_LINGER_SECONDS: Final = 0.5
+# How long items gather before they are sent: a request costs about a millisecond.
+_LINGER_SECONDS: Final = 1.0
+# While a backend is away, what is told is brought to the disk itself so often: a power failure
+# costs what came since. Otherwise it is delivered before that would be done.
+_SYNC_SECONDS: Final = 1.0
 _FIRST_BACKOFF: Final = 1.0
 _LAST_BACKOFF: Final = 30.0
 _LONGEST_WAIT: Final = 300.0  # whatever a Retry-After says
 _ADOPT_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 60.0
+_AWAY_SECONDS: Final = 1.5
 # Where the disk takes nothing, so much is kept in memory: bytes.
 _MEMORY_BYTES: Final = 8 << 20
-# Requests that one batch may cost when a part of it is looked for that is taken.
-_MOST_SPLITS: Final = 24
 
 _left_alone: Final[list[Any]] = []  # connections of the parent, in a forked child
 
@@ -78,7 +80,7 @@ class Lane:
         self._closing = False
         self._turned = False  # a segment was ended: the directory may be full
         self._hurry = False
-        self._transport: Transport | None = None
+        self._shipping = Shipping(self.signal, self.destination)
         self._failures = 0
         self._not_before = 0.0
         self._adopted = 0.0
@@ -186,8 +188,11 @@ class Lane:
             self._directory.make_room(self._thinnable)
         wait = self._not_before - time.monotonic()
         if wait > 0 and not self._hurry:
-            self._sleep(wait)
+            self._sync()
+            self._sleep(min(wait, _SYNC_SECONDS))
             return
+        if self.failing:
+            self._sync()  # the next request may take its whole time
         found = self._next()
         if found is None:
             with self._idle:
@@ -200,7 +205,13 @@ class Lane:
             if not self._hurry and not self._closing:
                 self._sleep(_LINGER_SECONDS, quiet=True)
             return
-        self._deliver(*found)
+        segment, batch = found
+        self._deliver(segment, batch)
+        if segment is None or not segment.live or not self._due():
+            return
+        if batch.total < _BATCH_ITEMS and segment.size - segment.offset < _BATCH_BYTES:
+            # Else what was told meanwhile would go in a request of a few items, and so on.
+            self._sleep(_LINGER_SECONDS, quiet=True)
 
     def _sleep(self, seconds: float, *, quiet: bool = False) -> None:
         """Sleep until woken; or quietly, until something hurries."""
@@ -279,6 +290,16 @@ class Lane:
                 items.append((source, body))
         return (None, Batch(items, requests, total, len(taken))) if total else None
 
+    def _sync(self) -> None:
+        with self._lock:
+            live = [] if self._live is None else [self._live]
+            waiting = [one for one in (*self._done, *live) if not one.synced_whole]
+        # By this thread alone are they closed, so they are open until it is done.
+        for one in waiting:
+            one.sync()
+        if waiting:
+            self._directory.sync()  # their names
+
     # ------------------------------------------------------------------ sending
 
     def _deliver(self, segment: Segment | None, batch: Batch) -> None:
@@ -289,12 +310,10 @@ class Lane:
                 segment.busy = False
 
     def _delivered(self, segment: Segment | None, batch: Batch) -> None:
-        outcome, refused, rejected = self._ship(batch.items, batch.requests)
+        outcome, refused, rejected = self._shipping.ship(batch.items, batch.requests)
         if outcome.again:
             self._not_before = time.monotonic() + self._pause(outcome)
             self._say("cannot be delivered and is kept", outcome.why)
-            if segment is not None:
-                segment.sync()
             with self._idle:
                 self._idle.notify_all()
             return
@@ -312,48 +331,6 @@ class Lane:
         with self._lock:
             for _ in range(batch.end):
                 self._memory_bytes -= len(self._memory.popleft()[1])
-
-    def _ship(
-        self, items: list[tuple[Source, bytes]], requests: list[tuple[int, bytes]]
-    ) -> tuple[Outcome, int, int]:
-        """Send a batch, in parts where it is refused whole; return what came of it.
-
-        One item that a backend does not take must not cost the others. Where a part has to be
-        sent again, all of it is: what was taken then arrives twice, with the same ids.
-        """
-        waiting = [(items, requests)]
-        refused = rejected = splits = 0
-        outcome = None
-        while waiting:
-            items, requests = waiting.pop()
-            outcome = self._send(items, requests)
-            if outcome.again:
-                break
-            rejected += outcome.rejected
-            if outcome.sent:
-                continue
-            many = len(items) + len(requests) > 1
-            if outcome.split and many and splits < _MOST_SPLITS:
-                splits += 1
-                half = max(1, len(items) // 2) if items else 0
-                middle = max(1, len(requests) // 2) if not items else 0
-                waiting.append((items[half:], requests[middle:]))
-                waiting.append((items[:half], requests[:middle]))
-            else:
-                refused += len(items) + sum(count for count, _ in requests)
-        assert outcome is not None  # noqa: S101 - there was something to send
-        return outcome, refused, rejected
-
-    def _send(
-        self, items: list[tuple[Source, bytes]], requests: list[tuple[int, bytes]]
-    ) -> Outcome:
-        if self._transport is None:
-            self._transport = self.destination.connect()
-        body = b"".join(body for _, body in requests)
-        if items:
-            join = spans_request if self.signal == "traces" else logs_request
-            body += join(_grouped(items))
-        return self._transport.send(body)
 
     def _backoff(self) -> float:
         self._failures += 1
@@ -379,7 +356,13 @@ class Lane:
         return self._failures > 0
 
     def flush(self, deadline: float) -> bool:
-        """Wait until all is delivered; False if it takes too long, or the backend is away."""
+        """Wait until all is delivered; False if it takes too long, or the backend is away.
+
+        One that was away when it was last asked is given a second or so to answer: the data are
+        safe, and a host that waits for it after each agent would stand still.
+        """
+        if self.failing:
+            deadline = min(deadline, time.monotonic() + _AWAY_SECONDS)
         self.hurry()
         with self._idle:
             while not self._nothing_waits():
@@ -463,18 +446,5 @@ class Lane:
         live = [] if self._live is None else [self._live]
         for segment in (*self._done, *live):
             segment.forget()
-        if self._transport is not None:
-            _left_alone.append(self._transport)  # to close it could hang, or end the parent's
+        _left_alone.append(self._shipping)  # to close its connection could hang
         self._begin()
-
-
-def _grouped(items: list[tuple[Source, bytes]]) -> list[Any]:
-    """Group items by their resource, then by their scope, as a request has them."""
-    found: dict[tuple[bytes, str], dict[tuple[bytes, str], list[bytes]]] = {}
-    for source, body in items:
-        scopes = found.setdefault((source.resource, source.resource_url), {})
-        scopes.setdefault((source.scope, source.scope_url), []).append(body)
-    return [
-        (resource, url, [(scope, scope_url, bodies) for (scope, scope_url), bodies in of.items()])
-        for (resource, url), of in found.items()
-    ]

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_agents.boundary import caught
-from otel_agents.spool.encode import encode_signal, encode_span
+from otel_agents.spool.encode import encode_log, encode_signal, encode_span
 from otel_agents.version import __version__
 from otel_agents.vocabulary import NAMESPACE, SCHEMA_URL
 
@@ -113,7 +113,7 @@ class SpoolMetrics(MetricExporter):
 
 
 class SpoolLogs(LogRecordExporter):
-    """Appends a batch of the program's own log records, as one request."""
+    """Appends the program's own log records."""
 
     def __init__(self, spool: Spool, lane: Lane) -> None:
         self._spool = spool
@@ -121,14 +121,12 @@ class SpoolLogs(LogRecordExporter):
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Append log records."""
-        from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-
-        try:
-            self._lane.append_request(encode_logs(batch).SerializeToString(), len(batch))
-        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
-            self._lane.lose("encode", len(batch))
-            caught("spool", error)
-            return LogRecordExportResult.FAILURE
+        for one in batch:
+            try:
+                self._lane.append(one.resource, one.instrumentation_scope, encode_log(one), 0)
+            except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+                self._lane.lose("encode", 1)
+                caught("spool", error)
         return LogRecordExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:

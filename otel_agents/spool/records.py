@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The head: eight letters, and the offset up to which all was delivered or given up.
-HEAD: Final = struct.Struct("<8sQ")
 LETTERS: Final = b"OTELAGS1"
-DELIVERED_AT: Final = 8  # where in the head the offset stands
+# The head: the letters, the offset up to which all was delivered or given up, and its checksum.
+_HEAD: Final = struct.Struct("<8sQI")
+HEAD_BYTES: Final = _HEAD.size
 
 RESOURCE: Final = 1  # group: the resource's own number
 SCOPE: Final = 2  # group: the scope's own number; its resource's number begins the body
@@ -53,6 +53,30 @@ class Spoiled(NamedTuple):
     start: int
     end: int
     marks: int  # how many records they may have been
+
+
+def head(delivered: int = HEAD_BYTES) -> bytes:
+    """Return the head of a segment of which all before an offset is done."""
+    return _HEAD.pack(LETTERS, delivered, zlib.crc32(delivered.to_bytes(8, "little")))
+
+
+def delivered_of(data: bytes, size: int) -> int:
+    """Return the offset that a head of a segment of a size says; its own end where it is spoiled.
+
+    So what was delivered is sent again, rather than something lost.
+
+    Raises:
+        ValueError: It is no head of a segment.
+
+    """
+    if len(data) < HEAD_BYTES:
+        return HEAD_BYTES
+    letters, delivered, checksum = _HEAD.unpack_from(data)
+    if letters != LETTERS:
+        message = "no segment of a spool"
+        raise ValueError(message)
+    right = checksum == zlib.crc32(delivered.to_bytes(8, "little"))
+    return delivered if right and HEAD_BYTES <= delivered <= size else HEAD_BYTES
 
 
 def framed(kind: int, weight: int, number: int, group: int, body: bytes) -> bytes:

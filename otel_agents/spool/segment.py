@@ -17,17 +17,17 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.spool.records import (
-    DELIVERED_AT,
-    HEAD,
+    HEAD_BYTES,
     ITEM,
-    LETTERS,
     MAX_BODY,
     REQUEST,
     RESOURCE,
     SCOPE,
     Record,
     Spoiled,
+    delivered_of,
     framed,
+    head,
     records,
 )
 
@@ -96,11 +96,11 @@ class Segment:
         self.path = path
         self.fd = fd
         self.size = size
-        self.offset = self.delivered = HEAD.size
+        self.offset = self.delivered = HEAD_BYTES
         self.waiting = 0
         self.live = False
         self.busy = False  # the sender has items of it in hand
-        self.synced = size
+        self.synced = 0
         self._number = 0  # of the last item
         self._groups: dict[Source, int] = {}
         self._resources: dict[tuple[bytes, str], int] = {}
@@ -121,11 +121,11 @@ class Segment:
             path = directory / name
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
-                os.pwrite(fd, HEAD.pack(LETTERS, HEAD.size), 0)
+                os.pwrite(fd, head(), 0)
                 # Between its making and its lock another process may take it for a dead one's,
                 # and delete it, since it is empty.
                 if lock(fd) and _same(path, fd):
-                    made = cls(path, fd, HEAD.size)
+                    made = cls(path, fd, HEAD_BYTES)
                     made.live = True
                     return made
             except BaseException:
@@ -157,16 +157,13 @@ class Segment:
     @classmethod
     def _recovered(cls, path: Path, fd: int) -> Segment:
         size = os.fstat(fd).st_size
-        found = cls(path, fd, max(size, HEAD.size))
-        head = os.pread(fd, HEAD.size, 0)
-        letters, delivered = HEAD.unpack(head) if len(head) == HEAD.size else (LETTERS, HEAD.size)
-        if letters != LETTERS or size > _MOST_BYTES:
-            message = f"{path.name} is no segment of a spool"
+        found = cls(path, fd, max(size, HEAD_BYTES))
+        delivered = delivered_of(os.pread(fd, HEAD_BYTES, 0), size)
+        if size > _MOST_BYTES:
+            message = "longer than any segment of a spool"
             raise ValueError(message)
-        if not HEAD.size <= delivered <= size:
-            delivered = HEAD.size  # what was delivered is sent again rather than lost
         found.offset = found.delivered = delivered
-        for one in records(os.pread(fd, size, HEAD.size), HEAD.size):
+        for one in records(os.pread(fd, size, HEAD_BYTES), HEAD_BYTES):
             if isinstance(one, Spoiled):
                 continue
             count = items_of(one)
@@ -306,7 +303,7 @@ class Segment:
         self.offset = self.delivered = batch.end
         self.waiting = max(0, self.waiting - batch.total)
         with contextlib.suppress(OSError):  # then a crash repeats it, which loses nothing
-            os.pwrite(self.fd, struct.pack("<Q", batch.end), DELIVERED_AT)
+            os.pwrite(self.fd, head(batch.end), 0)
 
     def thin(self, lightest: int) -> tuple[int, int]:
         """Leave only what weighs at least so much; return how many items went, and were spoiled.
@@ -316,8 +313,8 @@ class Segment:
         """
         dropped = lost = number = 0
         expected = self._expected
-        kept = bytearray(HEAD.pack(LETTERS, HEAD.size))
-        for one in records(os.pread(self.fd, self.size - HEAD.size, HEAD.size), HEAD.size):
+        kept = bytearray(head())
+        for one in records(os.pread(self.fd, self.size - HEAD_BYTES, HEAD_BYTES), HEAD_BYTES):
             if isinstance(one, Spoiled):
                 lost += one.marks if one.end == self.size else 0
                 continue
@@ -350,8 +347,8 @@ class Segment:
             raise
         os.close(self.fd)
         self.fd, self.size, self.synced = fd, len(data), 0
-        self.delivered = HEAD.size
-        self.offset = HEAD.size if items else self.size
+        self.delivered = HEAD_BYTES
+        self.offset = HEAD_BYTES if items else self.size
         self.waiting, self._number, self._expected = items, items, 1
 
     @property
@@ -361,9 +358,14 @@ class Segment:
 
     # ------------------------------------------------------------------ its end
 
+    @property
+    def synced_whole(self) -> bool:
+        """Whether all of it is on the disk itself."""
+        return self.synced >= self.size
+
     def sync(self) -> None:
         """Bring it to the disk itself, so that a power failure does not cost it."""
-        if self.synced < self.size:
+        if not self.synced_whole and self.fd >= 0:
             end = self.size
             with contextlib.suppress(OSError):
                 _sync(self.fd)

@@ -6,6 +6,7 @@ SDK's exporter goes on as without a spool.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -67,7 +68,10 @@ class Takeover:
                 )
             for span in _queued(processor):
                 ours.on_end(span)
-            processor.shutdown()
+            # It waits for the request that is in flight: what is in that one is the SDK's.
+            threading.Thread(
+                target=processor.shutdown, name="otel-agents-spool-before", daemon=True
+            ).start()
 
     def _metrics(self, provider: Any) -> None:
         config: Any = getattr(provider, "_sdk_config", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import weakref
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
 import requests
@@ -12,7 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-_COPIED: Final = ("auth", "proxies", "params", "trust_env", "cookies")
+_COPIED: Final = ("auth", "proxies", "params", "trust_env")
 
 
 class Sockets:
@@ -29,15 +30,14 @@ class Sockets:
 
 
 def watched(session: requests.Session) -> tuple[requests.Session, Sockets]:
-    """Return a new session with the settings of another, and its connections.
-
-    A connection through a proxy is made by the proxy's own pools, and is not among them.
-    """
+    """Return a new session with the settings of another, and its connections."""
     sockets = Sockets()
     made = requests.Session()
     for name in _COPIED:
         setattr(made, name, getattr(session, name))
     made.headers.update(session.headers)
+    # Those of a backend are neither kept, which has no bound, nor sent back.
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for prefix in ("https://", "http://"):
         made.mount(prefix, _Adapter(sockets))
     for prefix, adapter in session.adapters.items():
@@ -53,6 +53,15 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):  # whose connections are of their own kind
+            self._watch(manager)
+        return manager
+
+    def _watch(self, manager: Any) -> None:
         sockets = self._sockets
 
         class Plain(HTTPConnection):
@@ -71,4 +80,4 @@ class _Adapter(HTTPAdapter):
         class SecurePool(HTTPSConnectionPool):
             ConnectionCls = Secure
 
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+        manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}

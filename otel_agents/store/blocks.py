@@ -12,9 +12,11 @@ from hashlib import blake2b
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_agents.state.times import rfc3339
+from otel_agents.store import sums
 from otel_agents.store.batch import Block, TraceSummary
 from otel_agents.store.rows import short
 from otel_agents.vocabulary import RUN_ID
@@ -146,8 +148,13 @@ def _take_out(message: ExportTraceServiceRequest) -> None:
 
 
 def opened(body: bytes) -> ExportTraceServiceRequest:
-    """Return the request of a block's stored bytes."""
-    message: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(zlib.decompress(body))
+    """Return the request of a block's stored bytes; an empty one where they are damaged."""
+    message = ExportTraceServiceRequest()
+    try:
+        message.ParseFromString(zlib.decompress(body))
+    except (zlib.error, DecodeError):
+        sums.note("request")
+        message.Clear()
     return message
 
 

@@ -107,8 +107,9 @@ class Database:
             if self.dialect == "sqlite":
                 return Connection(self._sqlite(), "sqlite", file=self._file(), durable=self.durable)
             return Connection(self._postgresql(), "postgresql", durable=self.durable)
-        except (sqlite3.Error, OSError) as error:
-            message = f"The store {shown(self.url)} cannot be opened: {error}."
+        except (*_UNREADABLE, OSError) as error:
+            why = " ".join(str(error).split())  # a damaged schema is quoted, with its line breaks
+            message = f"The store {shown(self.url)} cannot be opened: {why}."
             raise UnavailableError(message) from error
 
     def driver(self, **options: Any) -> Any:
@@ -128,7 +129,7 @@ class Database:
         made: sqlite3.Connection = self.driver(isolation_level=None, cached_statements=512)
         try:
             self._set_up(made)
-        except sqlite3.Error:
+        except _UNREADABLE:
             made.close()
             raise
         return made
@@ -137,9 +138,12 @@ class Database:
         made.row_factory = _as_dict
         # SQLite's own knows the letters of ASCII only.
         made.create_function("LOWER", 1, _lower, deterministic=True)
-        # Before anything else: the next line writes the file's head, and then it is settled.
-        made.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        made.execute("PRAGMA journal_mode=WAL")
+        # Each of these writes, and a full disk must not keep anybody from reading.
+        if not _asked(made, "page_count"):
+            # Before anything else: the next one writes the file's head, and then it is settled.
+            made.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if _asked(made, "journal_mode") != "wal":
+            made.execute("PRAGMA journal_mode=WAL")
         made.execute(f"PRAGMA synchronous={'FULL' if self.durable else 'NORMAL'}")
         made.execute("PRAGMA foreign_keys=ON")
         made.execute("PRAGMA cache_size=-32000")  # kB; trace ids fall anywhere in their index
@@ -242,8 +246,18 @@ class Connection:
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a statement and return its rows."""
         with self._watched():
-            cursor = self.raw.execute(self._spelled(sql), parameters)
-            return list(cursor.fetchall()) if cursor.description else []
+            try:
+                return self._fetched(sql, parameters)
+            except sqlite3.OperationalError as error:
+                if _NO_TEXT not in str(error):
+                    raise
+            # One letter that is damaged must not cost the rows beside it: their sums tell.
+            self.raw.text_factory = _any_text
+            return self._fetched(sql, parameters)
+
+    def _fetched(self, sql: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+        cursor = self.raw.execute(self._spelled(sql), parameters)
+        return list(cursor.fetchall()) if cursor.description else []
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any] | None:
         """Run a statement and return its first row, or None."""
@@ -361,8 +375,14 @@ class Connection:
         self.raw.close()
 
 
+# What quotes a damaged name is not even text.
+_UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+
+
 def _of_the_database(error: Exception) -> bool:
     """Say whether an error is of the database, and not of what was asked or to be written."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     if isinstance(error, sqlite3.Error):
         # "malformed" is a plain DatabaseError, and only a connection that was closed since is
         # used in a way that is wrong.
@@ -376,6 +396,13 @@ def _of_the_database(error: Exception) -> bool:
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return not state.startswith("54")  # a limit of the program: a value that is too long
     return state in {"25006", "42501", "42P01"}  # read-only, no permission, no such table
+
+
+_NO_TEXT: Final = "Could not decode to UTF-8"
+
+
+def _any_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 _spellings: Final[dict[str, str]] = {}
@@ -392,6 +419,11 @@ def _for_postgresql(sql: str) -> str:
 
 def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip([column[0] for column in cursor.description], row, strict=True))
+
+
+def _asked(made: sqlite3.Connection, pragma: str) -> Any:
+    """Return what a pragma says that is only asked."""
+    return made.execute(f"PRAGMA {pragma}").fetchone()[pragma]
 
 
 def _lower(value: Any) -> Any:

@@ -8,7 +8,7 @@ the rows in the table `facts`.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
 from otel_agents.store.rows import bounded, clean, from_json, maybe, short, stamp, to_json
@@ -81,8 +81,19 @@ _EVENT_KEYS: Final = frozenset(
     one.key for one in (RUNTIME_LAYER, RUNTIME_OPERATION, REASON_CODE, ENTITY_ID, PERSONA_ID)
 )
 
-# What is known of one thing: by field, who said it last (time and id) and what.
-_Said = dict[str, tuple[int, str, Any]]
+
+class _Word(NamedTuple):
+    """What was said last of one field: when, by which signal, and whether it ended its scope."""
+
+    when: int
+    by: str
+    value: Any
+    scope: str = ""
+    ended: bool = False
+
+
+# What is known of one thing, by field.
+_Said = dict[str, _Word]
 
 
 def write(connection: Connection, signals: Sequence[Signal]) -> None:
@@ -102,12 +113,12 @@ def write(connection: Connection, signals: Sequence[Signal]) -> None:
         said = known.get((signal.kind, name))
         if said is None:
             said = known[signal.kind, name] = _read(connection, signal.kind, name)
-        _merge(said, bounded(signal.time), short(signal.id), fields)
+        _merge(said, signal, fields)
     if events:
         connection.many(_EVENT, events)
     # In one order by all writers.
     for (kind, name), said in sorted(known.items()):
-        last = max(when for when, _, _ in said.values())
+        last = max(one.when for one in said.values())
         connection.run(_KEEP, (kind, name, to_json(said), last))
         row = _ROWS[kind](said)
         connection.run(_upsert(kind), (name, *(row[column] for column in _COLUMNS[kind])))
@@ -117,18 +128,27 @@ def _read(connection: Connection, kind: str, name: str) -> _Said:
     row = connection.row(_KNOWN, (kind, name))
     if row is None:
         return {}
-    return {key: (one[0], one[1], one[2]) for key, one in from_json(row["said"]).items()}
+    return {key: _Word(*one) for key, one in from_json(row["said"]).items()}
 
 
-def _merge(said: _Said, when: int, by: str, fields: dict[str, Any]) -> None:
-    """Take in what one signal says: of each field what was said last counts."""
+def _merge(said: _Said, signal: Signal, fields: dict[str, Any]) -> None:
+    """Take in what one signal says: of each field what was said last counts.
+
+    The end of a scope comes after all else of it, whatever the clocks say: one may have been set
+    back since it started.
+    """
+    when, by, scope = bounded(signal.time), short(signal.id), short(signal.scope_id)
+    ended = signal.edge == "end"
     for field, value in fields.items():
         before = said.get(field)
-        if before is None or (when, by) >= before[:2]:
-            said[field] = when, by, value
+        if before is not None:
+            of_one = scope != "" and scope == before.scope
+            if not (ended if of_one and ended != before.ended else (when, by) >= before[:2]):
+                continue
+        said[field] = _Word(when, by, value, scope, ended)
     first = said.get("first")
-    if first is None or when < first[0]:
-        said["first"] = when, by, None
+    if first is None or when < first.when:
+        said["first"] = _Word(when, by, None)
 
 
 @cache
@@ -199,10 +219,10 @@ def _worker(signal: Signal) -> tuple[str, dict[str, Any]] | None:
 
 
 def _worker_row(said: _Said) -> dict[str, Any]:
-    when, _, row = said["row"]
+    when, _, row, *_ = said["row"]
     heard = stamp(when)
     return {
-        **row, "agent_type": said["agent_type"][2] if "agent_type" in said else "",
+        **row, "agent_type": said["agent_type"].value if "agent_type" in said else "",
         "metadata": to_json(row["metadata"]), "last_heartbeat": heard, "updated_at": heard,
     }  # fmt: skip
 
@@ -219,7 +239,7 @@ def _breaker(signal: Signal) -> tuple[str, dict[str, Any]] | None:
 
 
 def _breaker_row(said: _Said) -> dict[str, Any]:
-    when, _, row = said["row"]
+    when, _, row, *_ = said["row"]
     return {**row, "changed_ns": when}
 
 
@@ -254,14 +274,14 @@ def _task(signal: Signal) -> tuple[str, dict[str, Any]] | None:
 
 
 def _task_row(said: _Said) -> dict[str, Any]:
-    status, why = said["state"][2] if "state" in said else ("PENDING", None)
-    row = {column: said[column][2] if column in said else None for column in _COLUMNS["task"]}
+    status, why = said["state"].value if "state" in said else ("PENDING", None)
+    row = {column: said[column].value if column in said else None for column in _COLUMNS["task"]}
     return {
         **row, "status": status,
         **{column: row[column] or "" for column in ("name", "queue", "feature")},
         "error": why if status == "FAILED" else None,
         "skip_reason": why if status == "SKIPPED" else None,
-        "created_ns": said["first"][0], "updated_ns": said["row"][0],
+        "created_ns": said["first"].when, "updated_ns": said["row"].when,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_agents.signals import event_name
-from otel_agents.store import facts, waits
+from otel_agents.store import facts, sums, waits
 from otel_agents.store.rows import bounded, clean, finite, short, to_json
 from otel_agents.vocabulary import NAMESPACE
 
@@ -160,17 +160,20 @@ def write_signals(connection: Connection, signals: Sequence[Signal]) -> None:
     if not signals:
         return
     rows = []
-    touched: dict[str, int] = {}
+    touched: dict[str, tuple[int, int]] = {}  # from when to when
     for signal in signals:
         run_id = short(signal.ids.run_id or "")
         when = bounded(signal.time)
         kind = short(event_name(signal)[_PREFIX:])
-        rows.append((short(signal.id), run_id, kind, when, to_json(signal)))
+        body = sums.sealed(to_json(signal), run_id, kind, when)
+        rows.append((short(signal.id), run_id, kind, when, body))
         if run_id:
-            touched[run_id] = min(when, touched.get(run_id, when))
+            first, last = touched.get(run_id, (when, when))
+            touched[run_id] = min(when, first), max(when, last)
     connection.many(_SIGNAL, rows)
     if touched:
-        connection.many(_DIRTY_RUN, [(run_id, when, when) for run_id, when in touched.items()])
+        # Until its row is made a run is shown by these: by the first time alone it would be lost.
+        connection.many(_DIRTY_RUN, [(run_id, *times) for run_id, times in touched.items()])
     _routes(connection, signals)
     facts.write(connection, signals)
     waits.write(connection, signals)
@@ -190,14 +193,10 @@ def _routes(connection: Connection, signals: Sequence[Signal]) -> None:
 
 def _log(record: LogRecord) -> tuple[Any, ...]:
     attributes = to_json(record.attributes)
-    parts = (
-        str(record.time), str(record.severity), record.body, record.event_name, record.service,
-        record.trace_id, record.span_id, attributes,
-    )  # fmt: skip
-    digest = blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).digest()
     texts = record.severity_text, record.body, record.event_name, record.service
     ids = record.run_id, record.phase, record.agent_id, record.trace_id, record.span_id
-    return (
-        digest, bounded(record.time), bounded(record.severity), *map(clean, texts),
-        *map(short, ids), attributes,
+    values = (
+        bounded(record.time), bounded(record.severity), *map(clean, texts), *map(short, ids),
+        attributes,
     )  # fmt: skip
+    return sums.digest_of_log(values), *values

@@ -15,6 +15,7 @@ from otel_agents.state.bill import Bill
 from otel_agents.state.report import report
 from otel_agents.state.run import RunState, Spent
 from otel_agents.state.waiting import held
+from otel_agents.store import sums
 from otel_agents.store.rows import (
     SPENT_COLUMNS,
     SPENT_PLACES,
@@ -141,8 +142,8 @@ class Projection:
                 for table in _KEYS:
                     connection.run(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))  # noqa: S608
         fold.seq, fold.state = read(connection, run_id, fold.seq, fold.state)
-        if fold.state is None:
-            connection.run("UPDATE runs SET dirty = FALSE WHERE run_id = ?", (run_id,))
+        if fold.state is None:  # all that was told of it was a repeat of another run's
+            connection.run("DELETE FROM runs WHERE run_id = ?", (run_id,))
             return
         # As it stands in the store: whether a silent run is lost is asked when it is read.
         reading = report(fold.state, now=fold.state.last, alive=_unknown)
@@ -182,11 +183,14 @@ def read(
     """Fold the signals of a run that came after a number; return the last number and the fold."""
     while True:
         rows = connection.rows(
-            "SELECT seq, body FROM signals WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, type, run_id, time_ns, body FROM signals "
+            "WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
             (run_id, after, _AT_ONCE),
         )
         for row in rows:
             after = row["seq"]
+            if not sums.is_sound(row):
+                continue
             signal = decode_line(row["body"].encode())
             if signal is None or not 0 <= signal.time < 1 << 63:
                 continue

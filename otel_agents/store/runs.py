@@ -11,7 +11,7 @@ from otel_agents.state.bill import Bill
 from otel_agents.state.run import Spent
 from otel_agents.state.times import rfc3339
 from otel_agents.state.view import as_data, error_data, moment, percent, usage_data, usd
-from otel_agents.store import paging
+from otel_agents.store import paging, sums
 from otel_agents.store.projection import models_of
 from otel_agents.store.rows import (
     SPENT_SUMS,
@@ -358,18 +358,22 @@ def stored(
 
     """
     where = ["seq > ?"]
-    values: list[Any] = [after]
+    values: list[Any] = []
     if run_id is not None:
         where.append("run_id = ?")
         values.append(short(run_id))
     if types:
         where.append(f"type IN ({', '.join('?' for _ in types)})")
         values += types
-    return connection.rows(
-        "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - the clauses above
-        f"WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?",
-        [*values, limit],
-    )
+
+    def ask(last: dict[str, Any] | None, wanted: int) -> list[dict[str, Any]]:
+        return connection.rows(
+            "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - as above
+            f"WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?",
+            [after if last is None else last["seq"], *values, wanted],
+        )
+
+    return sums.paged("signal", sums.sound_signal, ask, limit)
 
 
 def stored_by_time(
@@ -394,12 +398,17 @@ def stored_by_time(
 
     """
     places = ", ".join("?" for _ in types)
-    return connection.rows(
-        "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - places only
-        f"WHERE time_ns >= ? AND (time_ns > ? OR seq > ?) AND seq <= ? AND type IN ({places}) "
-        "ORDER BY time_ns, seq LIMIT ?",
-        [after[0], after[0], after[1], last, *types, limit],
-    )
+
+    def ask(read: dict[str, Any] | None, wanted: int) -> list[dict[str, Any]]:
+        when, seq = after if read is None else (read["time_ns"], read["seq"])
+        return connection.rows(
+            "SELECT seq, type, run_id, time_ns, body FROM signals "  # noqa: S608 - places only
+            f"WHERE time_ns >= ? AND (time_ns > ? OR seq > ?) AND seq <= ? AND type IN ({places}) "
+            "ORDER BY time_ns, seq LIMIT ?",
+            [when, when, seq, last, *types, wanted],
+        )
+
+    return sums.paged("signal", sums.sound_signal, ask, limit)
 
 
 def bounds(connection: Connection) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
     from otel_agents.store.database import Connection, Database
+
+# Alembic's `context` is one for the whole process: two threads that migrate at once take it away
+# from each other, and can end the process.
+_migrating = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _migrating  # noqa: PLW0603 - a thread of the parent may have it
+    _migrating = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 # The last step of `migrations/versions`; a test holds the two together.
 HEAD: Final = "0003"
@@ -59,7 +73,10 @@ def ensure(database: Database) -> None:
 def _make(path: Path) -> None:
     """Make an empty file, where there is none: what agents say and do is nobody else's business."""
     try:
+        made = [one.parent for one in path.parents if not one.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            _flush(directory)
         if path.exists():
             return
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -73,6 +90,20 @@ def _make(path: Path) -> None:
     except OSError as error:
         message = f"The store {path} cannot be made: {error}."
         raise UnavailableError(message) from error
+
+
+def _flush(directory: Path) -> None:
+    """Bring the names in a directory to the disk; SQLite does so with the one of its file only.
+
+    Without that a power failure takes a new directory, and in it all that was acknowledged.
+    """
+    if os.name != "posix":  # a directory is opened in another way there, and has no need of it
+        return
+    found = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(found)
+    finally:
+        os.close(found)
 
 
 def scripts() -> Config:
@@ -117,7 +148,8 @@ def upgrade(database: Database, to: str = "head") -> None:
                 connection.execute(text("SELECT pg_advisory_lock(1869898093)"))
                 connection.commit()
             config.attributes["connection"] = connection
-            command.upgrade(config, to)
+            with _migrating:
+                command.upgrade(config, to)
             connection.commit()
     except Exception as error:
         why = " ".join(str(error).split())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.errors import InvalidInputError, NotFoundError
 from otel_agents.state.times import rfc3339
-from otel_agents.store import blocks, indexing, paging
+from otel_agents.store import blocks, indexing, paging, sums
 from otel_agents.store.rows import from_json, short
 from otel_agents.vocabulary import RUN_ID
 
@@ -321,13 +321,20 @@ def list_logs(
         where.append(clause)
         values += patterns
     position = paging.decode("logs", cursor, int, int)
-    if position is not None:
-        where.append("(time_ns < ? OR (time_ns = ? AND seq > ?))")
-        values += [position[0], position[0], position[1]]
-    rows = connection.rows(
-        f"SELECT * FROM logs WHERE {' AND '.join(where)} ORDER BY time_ns DESC, seq LIMIT ?",  # noqa: S608
-        [*values, limit + 1],
-    )
+
+    def ask(last: dict[str, Any] | None, wanted: int) -> list[dict[str, Any]]:
+        clauses, given = list(where), list(values)
+        after = position if last is None else (last["time_ns"], last["seq"])
+        if after is not None:
+            clauses.append("(time_ns < ? OR (time_ns = ? AND seq > ?))")
+            given += [after[0], after[0], after[1]]
+        return connection.rows(
+            f"SELECT * FROM logs WHERE {' AND '.join(clauses)} "  # noqa: S608 - clauses of ours
+            "ORDER BY time_ns DESC, seq LIMIT ?",
+            [*given, wanted],
+        )
+
+    rows = sums.paged("log record", sums.sound_log, ask, limit + 1)
     return paging.page("logs", rows, limit, lambda row: (row["time_ns"], row["seq"]), _log_row)
 
 

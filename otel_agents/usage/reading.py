@@ -1,7 +1,7 @@
 """Read counts out of whatever a provider's client hands over: dicts, JSON or SDK objects."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -25,21 +25,28 @@ def decoded(payload: object) -> object:
 
 def get(node: object, name: str) -> Any:
     """Return an item of a mapping or an attribute of an object, None when it has none."""
-    if type(node) is dict or isinstance(node, Mapping):
+    if type(node) is dict:
         return node.get(name)
+    if issubclass(type(node), dict):
+        return dict.get(cast("dict[str, Any]", node), name)
+    # By the class, here and below: to look at what an object says it is would be to call it.
+    if issubclass(type(node), Mapping):
+        return cast("Mapping[str, Any]", node).get(name)
     return getattr(node, name, None)
 
 
 def has(node: object, name: str) -> bool:
     """Tell whether a mapping has the item, or an object the attribute, be it None."""
-    if type(node) is dict or isinstance(node, Mapping):
-        return name in node
+    if issubclass(type(node), dict):
+        return dict.__contains__(cast("dict[str, Any]", node), name)
+    if issubclass(type(node), Mapping):
+        return name in cast("Mapping[str, Any]", node)
     return hasattr(node, name)
 
 
 def items(node: object) -> list[Any] | tuple[Any, ...]:
     """Return a list or tuple as it is, and an empty one for anything else."""
-    return node if isinstance(node, (list, tuple)) else ()
+    return cast("list[Any]", node) if issubclass(type(node), (list, tuple)) else ()
 
 
 def count(value: object) -> int | None:
@@ -47,11 +54,17 @@ def count(value: object) -> int | None:
 
     Whole numbers from 0 to 2**53 can, floats among them; booleans, text and NaN cannot.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
-        return value
-    return None
+    kind = type(value)
+    if kind is int:
+        number = cast("int", value)
+    elif issubclass(kind, float):
+        exact = float.__float__(cast("float", value))
+        number = int(exact) if exact.is_integer() else -1
+    elif issubclass(kind, int) and kind is not bool:
+        number = int.__int__(cast("int", value))
+    else:
+        return None
+    return number if 0 <= number <= _LARGEST else None
 
 
 class Counts:

@@ -23,7 +23,7 @@ from otel_agents.signals import Ids, Signal, attributes_of
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import RUN_ID
 
-from .served import HOST, PATIENCE
+from .served import HOST, PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,7 @@ class Ledger:
     Attributes:
         issued: What is to be read of each thing that was sent.
         acked: What was acknowledged.
+        moments: When that was, by the monotonic clock in nanoseconds, and what was with it.
         runs: The runs by their ids.
         requests: How many requests were acknowledged.
         repeated: How many were sent more than once.
@@ -87,6 +88,7 @@ class Ledger:
 
     issued: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
     acked: set[tuple[str, str]] = field(default_factory=set)
+    moments: list[tuple[int, list[tuple[str, str]]]] = field(default_factory=list)
     runs: dict[str, Told] = field(default_factory=dict)
     requests: int = 0
     repeated: int = 0
@@ -97,6 +99,7 @@ class Ledger:
         """Take in what another one knows."""
         self.issued |= other.issued
         self.acked |= other.acked
+        self.moments += other.moments
         self.runs |= other.runs
         self.requests += other.requests
         self.repeated += other.repeated
@@ -299,12 +302,15 @@ class Client(threading.Thread):
         finally:
             self._transport.close()
 
-    def tell_one(self) -> Ledger:
-        """Send one run from its begin to its end, in this thread."""
+    def tell_one(self, seconds: float) -> Ledger:
+        """Send one run from its begin to its end, in this thread; not for longer than so."""
+        late = threading.Timer(seconds, self.alone.set)
+        late.start()
         for told, request in self._requests(self.ledger.runs):
-            assert self._deliver(request)
-            if told.ended:
+            told.whole = self._deliver(request)
+            if told.ended or not told.whole:
                 break
+        late.cancel()
         self._transport.close()
         return self.ledger
 
@@ -325,6 +331,7 @@ class Client(threading.Thread):
                     return False
             else:
                 if said == 200:
+                    ledger.moments.append((time.monotonic_ns(), keys))
                     ledger.acked.update(keys)
                     ledger.requests += 1
                     return True
@@ -332,6 +339,8 @@ class Client(threading.Thread):
                     ledger.wrong.append(str(said))
                     return False
                 ledger.put_off += 1
+                if self.alone.is_set():
+                    return False
             time.sleep(_AGAIN_SECONDS)
 
     def end(self) -> None:
@@ -378,6 +387,12 @@ class Load:
         return ledger
 
 
-def once(served: Served, seed: int, name: str = "fresh") -> Ledger:
+def some(load: Load, requests: int) -> None:
+    """Wait until so many more requests are acknowledged."""
+    enough = load.acknowledged + requests
+    until(lambda: load.acknowledged >= enough, "acknowledgements")
+
+
+def once(served: Served, seed: int, name: str = "fresh", seconds: float = PATIENCE) -> Ledger:
     """Send one run from its begin to its end, and return what was acknowledged."""
-    return Client(name, seed, Http(served.otlp_http)).tell_one()
+    return Client(name, seed, Http(served.otlp_http)).tell_one(seconds)

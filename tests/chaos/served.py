@@ -19,10 +19,12 @@ from urllib.parse import quote, urlencode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .nursery import Child, Nursery
+
 HOST: Final = "127.0.0.1"
 SERVE: Final = ("-m", "otel_agents.cli", "serve")
 # Others use the machine too: this is how long anything may take before it is called stuck.
-PATIENCE: Final = 180.0
+PATIENCE: Final = float(os.environ.get("CHAOS_PATIENCE") or 180)
 _PAGE: Final = 500
 
 
@@ -49,7 +51,7 @@ def free_port() -> int:
 
 
 class Served:
-    """A server on a store, with ports that stay.
+    """A server on a store, with ports that stay; a `nursery` forks it rather than starting it.
 
     Attributes:
         ready_after: For each start, the seconds from the process's begin until it was ready, and
@@ -57,13 +59,23 @@ class Served:
 
     """
 
-    def __init__(self, home: Path, store: str, *, program: tuple[str, ...] = SERVE) -> None:
+    def __init__(
+        self,
+        home: Path,
+        store: str,
+        *,
+        program: tuple[str, ...] = SERVE,
+        environment: dict[str, str] | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
         self.home = home
         self.store = store
         self.console, self.otlp_http, self.otlp_grpc = (free_port() for _ in range(3))
         self.ready_after: list[tuple[float, float]] = []
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
         self._program = program
+        self._nursery = nursery
+        self._environment = environment or {}
         self._began = 0.0
 
     def __enter__(self) -> Self:
@@ -84,7 +96,7 @@ class Served:
         return f"http://{HOST}:{self.console}"
 
     @property
-    def running(self) -> subprocess.Popen[bytes]:
+    def running(self) -> subprocess.Popen[bytes] | Child:
         """The process, which has to be there."""
         assert self.process is not None
         return self.process
@@ -97,14 +109,18 @@ class Served:
     def begin(self) -> None:
         """Start a process, and do not wait for it."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "COVERAGE"))}
+        kept |= self._environment
+        program = (
+            *self._program, "--json", "--store", self.store, "--port", str(self.console),
+            "--otlp-http-port", str(self.otlp_http), "--otlp-grpc-port", str(self.otlp_grpc),
+        )  # fmt: skip
         self._began = time.monotonic()
+        if self._nursery is not None:
+            self.process = self._nursery.begin(program, self.home, kept)
+            return
         with (self.home / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
-                [
-                    sys.executable, *self._program, "--json", "--store", self.store,
-                    "--port", str(self.console), "--otlp-http-port", str(self.otlp_http),
-                    "--otlp-grpc-port", str(self.otlp_grpc),
-                ],
+                [sys.executable, *program],
                 cwd=self.home, env=kept, stdout=subprocess.DEVNULL, stderr=stderr,
             )  # fmt: skip
 

@@ -148,7 +148,7 @@ def test_a_run_that_is_silent_is_lost(serving: Callable[..., Served]) -> None:
     silent.wait(50).progress("s")
     living = Story("living", begin=seconds_ago(90)).start("run", "l", "shop")
     living.start("agent", "la", "writer", parent="l", phase="write")
-    living.wait(85).progress("l")
+    living.wait(89).progress("l")
     send(served, silent, living)
     until(lambda: rows(served).keys() >= {"silent", "living"}, "both runs")
 

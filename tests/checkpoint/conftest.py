@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_agents.checkpoint.snapshot import create
+
 from .real import Repo, isolate, started
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Picture = dict[bytes, tuple[int, bytes]]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a checkpoint as long as it takes on a busy machine, where a test names no limit."""
+    monkeypatch.setitem(create.__kwdefaults__, "max_seconds", 120.0)
 
 
 @pytest.fixture

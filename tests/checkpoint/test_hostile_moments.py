@@ -440,7 +440,7 @@ def test_a_restore_beside_another_is_refused_with_one_sentence(repo: Repo) -> No
             assert is_sentence(caught.value)
         assert repo.seen() == spoiled
         other.go()
-        other.process.wait(30)
+        other.process.wait(120)
     repo.back_to(saved.id)
     assert repo.path.joinpath("a.txt").read_text() == "first\n"
 
@@ -468,7 +468,7 @@ def test_a_restore_while_agents_work_is_refused_until_they_are_gone(repo: Repo, 
                 one.go()
             else:
                 one.process.kill()
-            one.process.wait(30)
+            one.process.wait(120)
     repo.back_to(saved.id)
     assert repo.path.joinpath("a.txt").read_text() == "first\n"
 

@@ -109,7 +109,7 @@ def test_a_checkpoint_waits_for_a_restore_and_agents_do_too(repo: Repo) -> None:
             thread.join(0.3)
         order.append("restored")
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert order[0] == "restored"
     assert sorted(order[1:]) == ["at work", "saved"]
 
@@ -127,7 +127,7 @@ def test_checkpoints_are_taken_beside_each_other(repo: Repo) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(90)
     assert len(set(taken)) == 6
     assert {one.id for one in catalog.checkpoints(repo.found)} == set(taken)
     repo.git("fsck", "--strict")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,20 @@ import pytest
 from otel_agents.store import Batch, open_store
 from otel_agents.workspace import Workspace
 
+from .forked import Forks
+
 sys.path.append(str(Path(__file__).parent.parent))  # for state.build
 
 COMMAND = (sys.executable, "-m", "otel_agents.cli")
+SECONDS = 180.0
+
+
+@cache
+def forks() -> Forks:
+    """Return what most commands are forked from, for as long as the tests run."""
+    started = Forks()
+    atexit.register(started.close)
+    return started
 
 
 class Shell:
@@ -34,15 +47,18 @@ class Shell:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
+        environment = self.environment | variables
+        if forks().can(environment):
+            return forks().run(arguments, self.path, environment, SECONDS)
         return subprocess.run(  # noqa: S603 - our own command
             [*COMMAND, *arguments],
             cwd=self.path,
-            env=self.environment | variables,
+            env=environment,
             capture_output=True,
             text=True,
             encoding="utf-8",
             check=False,
-            timeout=180,
+            timeout=SECONDS,
         )
 
     def data(self, *arguments: str) -> Any:

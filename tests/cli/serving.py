@@ -49,4 +49,4 @@ class Serving:
     def interrupt(self) -> int:
         """Type Ctrl-C, so to say; return the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(120)

@@ -10,11 +10,17 @@ from urllib.request import urlopen
 
 import pytest
 
+from otel_agents.cli import child
+from otel_agents.errors import UnavailableError
+
 from .serving import Serving
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from .conftest import Shell
+
+# On the usual ports, where they are free: two at once are in each other's way.
+pytestmark = pytest.mark.xdist_group("cli-demo")
 
 CONSOLE: Final = re.compile(r"in a browser:\s+(http://127\.0\.0\.1:\d+)")
 
@@ -123,3 +129,37 @@ def test_a_guarded_server_takes_the_demo_s_signals(bare: Shell) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "logbook  ✓ succeeded" in done.stdout
+
+
+def test_a_port_taken_meanwhile_is_left_to_who_has_it(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell
+) -> None:
+    """Somebody listens on a usual port after it was looked at: another, free one is used."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        looked: list[int] = []
+
+        def free_at_first(asked: int) -> bool:
+            looked.append(asked)
+            return asked != port or looked.count(port) == 1
+
+        monkeypatch.setattr(
+            child, "_PORTS", {"--port": port, "--otlp-http-port": 0, "--otlp-grpc-port": 0}
+        )
+        monkeypatch.setattr(child, "_is_free", free_at_first)
+        with child.Server(shell.workspace) as server:
+            assert server.console.rpartition(":")[2] != str(port)
+            assert listens(server.console)
+            assert server.runs()
+
+
+def test_a_server_that_cannot_start_says_why(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is started once where no port is the reason, and what it says is seen."""
+    monkeypatch.setattr(child, "_HOST", "no.such.host.invalid")
+    monkeypatch.setattr(child, "_is_free", lambda _port: True)
+    with pytest.raises(UnavailableError), child.Server(shell.workspace):
+        pass
+
+    assert capfd.readouterr().err.count("otel-agents: ") == 1

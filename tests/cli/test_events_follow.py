@@ -65,7 +65,7 @@ def test_all_events_come_as_they_are_stored(shell: Shell, through: tuple[str, ..
         shell.put(Batch(signals=[validated(1), event(2)]))
         seen += [next_data(process) for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 3
+        assert process.wait(120) == 3
         assert process.stdout is not None
         assert process.stdout.read() == ""
 
@@ -131,7 +131,7 @@ def test_a_server_that_is_started_again_is_asked_for_the_rest(shell: Shell) -> N
                 shell.put(Batch(signals=[queued(50)]))
                 seen.append(next_data(process)["payload"]["task_id"])
                 process.send_signal(signal.SIGINT)
-                assert process.wait(30) == 3
+                assert process.wait(120) == 3
                 said += [line for line in process.stderr if line.strip()]  # Click ends the line
 
     assert seen == [f"t-{number}" for number in range(1, 51)]

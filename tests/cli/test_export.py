@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+# One worker has all of them, and starts one browser.
+pytestmark = pytest.mark.xdist_group("cli-export")
+
 _BROWSER: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",

@@ -78,7 +78,7 @@ def test_following_events_begins_with_none(shell: Shell, through: tuple[str, ...
         assert process.stdout is not None
         line = process.stdout.readline()
         process.send_signal(2)
-        assert process.wait(30) == 3
+        assert process.wait(120) == 3
 
     assert "tool_runtime RETRY timeout search · task task-1 · run run-1" in line
 
@@ -119,7 +119,7 @@ def test_a_server_that_is_started_again_is_waited_for(shell: Shell) -> None:
             port = ("--port", serving.port, "--otlp-http-port", "0", "--otlp-grpc-port", "0")
             with Serving(shell, ports=port):
                 last = next_data(process)
-                assert process.wait(30) == 0
+                assert process.wait(120) == 0
                 said += process.stderr.readlines()
 
     assert (first["status"], last["status"]) == ("running", "succeeded")

@@ -134,8 +134,8 @@ def test_commands_have_the_options_that_all_have(name: str, command: click.Comma
     )
     if name != "demo":  # it shows what other programs print
         assert "--json" in options
-    # What a machine is set up with, and a git repository, are here.
-    here = {"init", "serve", "doctor", "demo", "stack", "checkpoint"}
+    # What a machine is set up with, what waits on it to be sent, and a git repository, are here.
+    here = {"init", "serve", "doctor", "demo", "stack", "checkpoint", "spool"}
     if name.partition(" ")[0] not in here:
         assert "--server" in options
 

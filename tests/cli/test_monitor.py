@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# One worker has all of them, and fills one store of each kind.
+pytestmark = pytest.mark.xdist_group("cli-monitor")
+
 __all__ = ["postgresql"]
 SHOWN = r"a\x1b]0;owned\x07\u202eexe"
 

@@ -26,6 +26,9 @@ READING: Final = (
     ("monitor", "telemetry", "x"), ("events",), ("events", "--follow"), ("verify",), ("logs",),
     ("logs", "x", "--follow"),
 )  # fmt: skip
+# One worker has all of them, and starts one server.
+pytestmark = pytest.mark.xdist_group("cli-remote")
+
 TOKENS: Final = {"OTEL_AGENTS_TOKEN": "admin-1", "OTEL_AGENTS_VIEWER_TOKEN": "viewer-1"}
 
 
@@ -48,7 +51,7 @@ def answering(*parts: bytes, hang: bool = False) -> Iterator[tuple[str, list[byt
                         for part in parts:
                             connection.sendall(part)
                         if hang:
-                            ending.wait(30)
+                            ending.wait(90)
                     except OSError:
                         continue
 
@@ -59,7 +62,7 @@ def answering(*parts: bytes, hang: bool = False) -> Iterator[tuple[str, list[byt
         finally:
             ending.set()
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+            thread.join(90)
 
 
 def reply(body: bytes, status: str = "200 OK", *headers: str) -> bytes:

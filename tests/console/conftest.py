@@ -28,6 +28,7 @@ expect.set_options(timeout=30_000)
 
 PHONE = (390, 844)
 DESK = (1440, 900)
+POLLED = 20_000  # milliseconds on a page's clock, in which it has asked for its counts again
 _ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",

@@ -24,7 +24,7 @@ from otel_agents.vocabulary import (
 from tests.state.build import Story, tokens
 from tests.store.waiting import run, told
 
-from .conftest import DESK, PHONE, serving
+from .conftest import DESK, PHONE, POLLED, serving
 from .payloads import CANARY, PAYLOADS
 
 if TYPE_CHECKING:
@@ -196,12 +196,17 @@ def test_the_count_comes_by_itself(
 ) -> None:
     """On a page that stays open, and goes when the wait is answered."""
     with serving(tmp_path_factory.mktemp("coming")) as site:
-        page = visit(site, fresh=True).open("/alerts")
+        watched = visit(site, fresh=True)
+        watched.page.clock.install()
+        page = watched.open("/alerts")
         expect(page.locator("#waiting")).to_be_hidden()
         site.store.write(Batch(signals=[run(), told("start")]))
-        expect(page.locator("#waiting")).to_have_text("1", timeout=30_000)
+        assert site.store.settle()
+        page.clock.run_for(POLLED)
+        expect(page.locator("#waiting")).to_have_text("1")
         site.store.hitl.answer("s1", "approved", None, "cli")
-        expect(page.locator("#waiting")).to_be_hidden(timeout=30_000)
+        page.clock.run_for(POLLED)
+        expect(page.locator("#waiting")).to_be_hidden()
         page.close()
 
 

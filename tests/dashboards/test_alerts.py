@@ -20,6 +20,9 @@ from tests.dashboards import rule_tests
 from tests.dashboards.alert_cases import CASES
 from tests.dashboards.rule_tests import CONSOLE, GRAFANA, Case, Input
 
+# One worker has all of them, and runs promtool once.
+pytestmark = pytest.mark.xdist_group("alert-rules")
+
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "dashboards" / "generated" / "dashboards"
 _ALERTMANAGER = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"

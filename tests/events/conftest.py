@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_agents.pipeline import Pipeline
     from otel_agents.testing import Captured
 
-PATIENCE: Final = 60.0  # seconds until something that hangs has failed
+PATIENCE: Final = 120.0  # seconds until something that hangs has failed
 _KEPT_OUT: Final = ("OTEL_", "COVERAGE", "PYTEST")
 
 

@@ -48,7 +48,7 @@ _EVERY_LINE: Final = """
 
     for n in range(3):
         tell(n)
-    assert get_emitter().flush(10)
+    assert get_emitter().flush(90)
     print(handled)
 """
 _WHATS: Final = {
@@ -67,7 +67,7 @@ _WHATS: Final = {
     """,
     "a wait": """
         emit_event("budget_warning", {"scope": "d", "limit": 9, "spent": 8, **it, "n": n})
-        get_emitter().flush(10)
+        get_emitter().flush(90)
     """,
     "a scope": """
         with otel_agents.agent("a"):
@@ -115,7 +115,7 @@ def test_a_timer_that_fires_all_the_time_may_tell(program: Program, tmp_path: Pa
             said = {"scope": "d", "limit": 9, "spent": 8, "emitter": "it", "n": n}
             emit_event("budget_warning", said)
             if n % 100 == 0:
-                get_emitter().flush(10)
+                get_emitter().flush(90)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(n, handled)
         """
@@ -151,7 +151,7 @@ def test_a_finalizer_may_tell(program: Program, tmp_path: Path) -> None:
             said = {"scope": "d", "limit": 9, "spent": 8, "emitter": "it", "n": n}
             emit_event("budget_warning", said)
         gc.collect()
-        print(get_emitter().flush(20), deleted, len(raised))
+        print(get_emitter().flush(90), deleted, len(raised))
         """
     )
 
@@ -186,7 +186,7 @@ def test_an_ending_interpreter_may_tell(program: Program, tmp_path: Path) -> Non
                 pause.wait(0.001)
         threading.Thread(target=work, daemon=True).start()
         ready.wait()
-        get_emitter().flush(20)
+        get_emitter().flush(90)
         atexit.register(lambda: tell("early", 0))  # runs before ours
         """
     )

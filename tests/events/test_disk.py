@@ -55,7 +55,7 @@ _FULL = """
     pipeline = runtime.get().open_events()
     pipeline.add(beside)
     tell(0, before)
-    assert get_emitter().flush(30)
+    assert get_emitter().flush(90)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + room, hard))
     for first in range(before, before + during, 5000):
         tell(first, min(first + 5000, before + during))
@@ -64,7 +64,7 @@ _FULL = """
     said = get_emitter().get_metrics()["counts"]["events"]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     tell(before + during, before + during + after)
-    assert get_emitter().flush(30)
+    assert get_emitter().flush(90)
     dropped = {}
     for resource_ in reader.get_metrics_data().resource_metrics:
         for scope in resource_.scope_metrics:
@@ -153,7 +153,7 @@ def test_a_program_that_is_killed_leaves_whole_lines(
                 payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": sys.argv[1], "n": n}
                 emit_event("budget_warning", payload)
                 if n % 100 == 0:
-                    get_emitter().flush(30)
+                    get_emitter().flush(90)
                     print(n, flush=True)
             """,
             str(number),
@@ -182,7 +182,7 @@ _ROTATING = """
         payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": sys.argv[1], "n": n}
         emit_event("budget_warning", payload)
         if n % 20 == 0:
-            assert get_emitter().flush(30)
+            assert get_emitter().flush(90)
 """
 
 
@@ -241,7 +241,7 @@ def test_a_rotation_that_cannot_be_made_loses_no_line(program: Program, tmp_path
         for n in range(100):
             payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": "it", "n": n}
             emit_event("budget_warning", payload)
-            assert get_emitter().flush(30)
+            assert get_emitter().flush(90)
         """
     )
 
@@ -288,7 +288,7 @@ def test_an_event_file_that_is_removed_is_made_anew(program: Program, tmp_path: 
         for n in range(3):
             payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": "it", "n": n}
             emit_event("budget_warning", payload)
-            assert get_emitter().flush(30)
+            assert get_emitter().flush(90)
             if n < 2:
                 shutil.rmtree("logs")
         """

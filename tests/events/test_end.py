@@ -12,6 +12,7 @@ import pytest
 
 from otel_agents.event_types import event_of
 from otel_agents.signals import decode_lines
+from tests.patient import PATIENT
 from tests.sinks.conftest import server, stopped_server  # noqa: F401 - fixtures
 
 from .conftest import by_emitter, events_in
@@ -28,13 +29,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signa
 
 _ALL: Final = {"it": list(range(300))}
 # Every sink at once, the in-program server's store among them.
-_TELL: Final = """
+_TELL: Final = f"""
     import os, sys, threading
     from otel_agents import emit_event, get_emitter
+    {PATIENT}
 
     def tell(first, last, emitter="it"):
         for n in range(first, last):
-            payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": emitter, "n": n}
+            payload = {{"scope": "day", "limit": 9, "spent": 8, "emitter": emitter, "n": n}}
             emit_event("budget_warning", payload)
 """
 
@@ -88,8 +90,8 @@ def stored(path: Path) -> list[int]:
     [
         ("", 0),
         ("raise ValueError('of the program')", 1),
-        ("get_emitter().flush(30); os._exit(4)", 4),
-        ("get_emitter().flush(30); os.kill(os.getpid(), 15)", -signal.SIGTERM),
+        ("get_emitter().flush(90); os._exit(4)", 4),
+        ("get_emitter().flush(90); os.kill(os.getpid(), 15)", -signal.SIGTERM),
     ],
     ids=["end", "error", "_exit", "SIGTERM"],
 )
@@ -119,7 +121,7 @@ def test_without_a_flush_an_end_without_warning_costs_the_last_moment_only(
     done = program(
         f"""{_TELL}
     tell(0, 300)
-    get_emitter().flush(30)
+    get_emitter().flush(90)
     tell(300, 600)
     os._exit(0)
     """
@@ -183,7 +185,7 @@ def test_parent_and_child_tell_each_event_once(program: Program, tmp_path: Path,
     child = os.fork()
     if not child:
         tell(0, 500, "child")
-        get_emitter().flush(30)
+        get_emitter().flush(90)
         counts = get_emitter().get_metrics()["counts"]
         print("child", counts["events"], flush=True)
         {end}
@@ -225,7 +227,7 @@ def test_forks_under_load_do_not_hang_and_each_event_is_there_once(
         if not child:
             faulthandler.dump_traceback_later(25, exit=True)  # says where it hangs
             tell(0, 50, f"child {{number}}")
-            flushed = get_emitter().flush(20)
+            flushed = get_emitter().flush(90)
             get_emitter().get_metrics()
             os._exit(0 if flushed else 1)
         children.append(child)

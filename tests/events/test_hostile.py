@@ -136,7 +136,7 @@ class Sinks:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the file, which the other sinks have too."""
-        assert self._pipeline.flush(30)
+        assert self._pipeline.flush(90)
         found = events_in(self.home)
         heads = [one for one in self.console.getvalue().splitlines() if one.startswith("[")]
         assert len(heads) == len(found)

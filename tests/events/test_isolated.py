@@ -81,7 +81,7 @@ def test_a_sink_that_hangs_costs_the_others_nothing(
     """The file has all; what the hanging sink cannot hold is counted, and the rest comes to it."""
     pipeline.add(EventsSink(tmp_path / "agent-events.jsonl"))
     tell(range(1))
-    assert hanging.reached.wait(20)
+    assert hanging.reached.wait(90)
     more = MAX_WAITING + 2000
     for first in range(1, more, 1000):
         tell(range(first, min(first + 1000, more)))
@@ -95,7 +95,7 @@ def test_a_sink_that_hangs_costs_the_others_nothing(
     assert lost > 0
     assert captured.metric("otelagents.telemetry.dropped") == lost
     hanging.released.set()
-    assert pipeline.flush(20)
+    assert pipeline.flush(90)
     assert hanging.count + lost == more
 
 
@@ -152,7 +152,7 @@ def test_a_sink_that_raises_is_counted_and_the_others_have_all(
     for number, kind in enumerate(kinds):
         raising.error = kind
         tell(range(number * 10, number * 10 + 10))
-        assert pipeline.flush(20)
+        assert pipeline.flush(90)
 
     assert raising.count == 30
     for kind in kinds:
@@ -211,7 +211,7 @@ def test_a_console_that_nobody_reads_costs_the_others_nothing(
     shown = b""
     while shown.count(b"budget_warning\n") < 3000:
         shown += os.read(reading, 1 << 16)
-    assert pipeline.flush(20)
+    assert pipeline.flush(90)
     pipeline.remove(console)
     os.close(reading)
     stream.close()
@@ -258,7 +258,7 @@ def _deaf(address: str) -> socket.socket:
     where = urlsplit(address)
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    deaf.settimeout(20)
+    deaf.settimeout(90)
     deaf.connect((where.hostname, where.port))
     deaf.sendall(
         b"GET /ws?format=events HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\n"
@@ -282,13 +282,13 @@ def test_clients_that_read_nothing_cost_the_others_nothing(
     messages: list[dict[str, Any]] = []
     with connect(url, max_queue=None) as reading:
         reading.send('{"type": "ping"}')
-        assert json.loads(reading.recv(20))["type"] == "pong"
+        assert json.loads(reading.recv(90))["type"] == "pong"
         tell(range(4000), "x" * 1000)
         while len(messages) < 4000:
-            messages.append(json.loads(reading.recv(20)))
+            messages.append(json.loads(reading.recv(90)))
 
         assert by_emitter([one["payload"] for one in messages]) == {"it": list(range(4000))}
-    assert pipeline.flush(20)
+    assert pipeline.flush(90)
     assert len(events_in(tmp_path)) == 4000
     assert captured.metric("otelagents.telemetry.dropped") == 0
     for one in deaf:
@@ -302,7 +302,7 @@ def test_the_server_stops_while_clients_read_nothing(captured: Captured, address
     tell(range(2000), "x" * 2000)
     stopping = threading.Thread(target=get_emitter().stop_in_thread)
     stopping.start()
-    stopping.join(40)
+    stopping.join(90)
 
     assert not stopping.is_alive()
     assert get_emitter().address is None
@@ -326,7 +326,7 @@ def test_a_thread_that_cannot_be_started_is_started_later(program: Program, tmp_
         for n in range(10):
             payload = {"scope": "day", "limit": 9, "spent": 8, "emitter": "it", "n": n}
             emit_event("budget_warning", payload)
-        print(get_emitter().flush(5), get_emitter().get_metrics()["counts"]["events"])
+        print(get_emitter().flush(90), get_emitter().get_metrics()["counts"]["events"])
         """
     )
 
@@ -381,7 +381,7 @@ def test_a_stream_of_a_test_gets_colours_only_on_a_terminal(pipeline: Pipeline) 
     pipeline.add(ConsoleSink(plain, events_only=True))
     pipeline.add(ConsoleSink(coloured, events_only=True))
     tell(range(1), "\x1b]0;owned\x07\x9b31m\u202e\r\n[00:00:00] forged\x1b[2J")
-    assert pipeline.flush(20)
+    assert pipeline.flush(90)
 
     assert "\x1b" not in plain.getvalue()
     head, *fields = coloured.getvalue().splitlines()

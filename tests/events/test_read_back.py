@@ -220,7 +220,7 @@ def test_a_sequence_is_read_back_as_it_was_told_and_counted_as_it_is_read(
         pipeline.add(EventsSink(path))
         contextvars.copy_context().run(tell, events)
         metrics = get_emitter().get_metrics()
-        assert pipeline.flush(20)
+        assert pipeline.flush(90)
     lines = events_in(tmp_path)
 
     assert [one["event_type"] for one in lines] == [type_ for type_, _ in events]

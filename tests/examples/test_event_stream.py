@@ -26,9 +26,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import patient
+from tests.patient import PATIENT
+
+# One worker has all of them, and runs the example once.
+pytestmark = pytest.mark.xdist_group("event-stream")
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "event-stream"
 EVENTS = Path("logs/agent-events.jsonl")
+PATIENTLY = Path(patient.__file__)
 SERVER_PACKAGES = ("fastapi", "starlette", "uvicorn", "httptools", "websockets", "jinja2")
 TASKS = [f"page-{n}/{column}" for n in (1, 2, 3) for column in ("day", "paid", "weight")]
 QUESTION = (
@@ -68,10 +75,12 @@ def environment(**given: str) -> dict[str, str]:
 
 def run(where: Path, *arguments: str, **given: str) -> Done:
     """Run the program as a user does, in a directory, warnings being errors."""
-    command = [sys.executable, "-W", "error", EXAMPLE / "app.py", "--out", "out", *arguments]
+    command = [
+        sys.executable, "-W", "error", PATIENTLY, EXAMPLE / "app.py", "--out", "out", *arguments,
+    ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own program
         command, cwd=where, env=environment(**given),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr, where)
 
@@ -80,12 +89,12 @@ def command(where: Path, *arguments: str) -> Any:
     """Run `otel-agents … --json` in a directory, and return its data."""
     done = subprocess.run(  # noqa: S603 - ourselves
         [sys.executable, "-m", "otel_agents.cli", *arguments, "--json"],
-        cwd=where, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=where, env=environment(), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     return json.loads(done.stdout)["data"]
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
     """Ask until there is an answer, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -369,7 +378,7 @@ def redis(tmp_path: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def free_port() -> int:
@@ -421,9 +430,9 @@ def test_tutorials_program_counts_what_its_page_says(redis: int, tmp_path: Path)
     assert code is not None
 
     done = subprocess.run(  # noqa: S603 - our own page
-        [sys.executable, "-W", "error", "-c", code[1]],
+        [sys.executable, "-W", "error", "-c", f"{PATIENT}\n{code[1]}"],
         cwd=tmp_path, env=environment(OTEL_AGENTS_REDIS_URL=f"redis://127.0.0.1:{redis}"),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     metrics = ast.literal_eval(done.stdout)
     client = importlib.import_module("redis").Redis(port=redis)
@@ -526,7 +535,7 @@ def test_stream_is_served_while_it_runs(tmp_path: Path) -> None:
             return counts if counts["agents_completed"] else None
 
         while_it_ran = wait_for(counted)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
 
     assert while_it_ran["tasks"] == 9
     assert process.returncode == 0
@@ -542,7 +551,7 @@ def test_without_the_servers_packages_it_says_one_sentence(tmp_path: Path) -> No
     )
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0

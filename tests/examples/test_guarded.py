@@ -22,6 +22,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# One worker has all of them, and runs the example once.
+pytestmark = pytest.mark.xdist_group("guarded")
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "guarded"
 README = (
@@ -34,7 +37,7 @@ TOOLS = Path(sys.executable).parent
 RUN = "ferry-1"
 WAIT = f"commit-{RUN[:8]}"
 STAGES = ["gannet-stairs", "kelp-wharf", "lantern-quay", "old-slip", "pilot-steps", "tern-skerry"]
-SECONDS = 60
+SECONDS = 120
 NOWHERE = {f"OTEL_{name}_EXPORTER": "none" for name in ("TRACES", "METRICS", "LOGS")}
 
 

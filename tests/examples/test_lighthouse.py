@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+# One worker has all of them, and runs the example once.
+pytestmark = pytest.mark.xdist_group("lighthouse")
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "lighthouse"
 PASSAGE = re.compile(r"^\[(\d+)\] (\w+ \d+ \w+)\. (.+)$", re.MULTILINE)
@@ -415,7 +418,7 @@ def test_cancelled_run_is_cancelled(logbook: Callable[[str], ModuleType], tmp_pa
     async def cancel() -> set[asyncio.Task[Any]]:
         models = {"reader": function_model(endless)}
         running = asyncio.create_task(small_run(logbook, tmp_path, models))
-        await asyncio.wait_for(reading.wait(), 10)
+        await asyncio.wait_for(reading.wait(), 90)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

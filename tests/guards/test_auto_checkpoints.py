@@ -250,7 +250,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, gate: threading.Event, entered: thread
 
     def waiting(*args: Any, **kwargs: Any) -> Any:
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(90)
         return create(*args, **kwargs)
 
     monkeypatch.setattr(snapshot, "create", waiting)

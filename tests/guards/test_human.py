@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from otel_agents.signals import Signal
 
-DEADLINE = 10.0
+DEADLINE = 90.0
 
 
 class Desk:

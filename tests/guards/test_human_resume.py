@@ -20,7 +20,7 @@ from otel_agents.workspace import create
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-DEADLINE: Final = 60.0
+DEADLINE: Final = 120.0
 ROOT: Final = Path(__file__).parents[2]
 ASKS: Final = """
 import json

@@ -368,7 +368,7 @@ def test_who_is_cancelled_in_a_restore_is_cancelled(
 
     def waiting(*args: Any, **kwargs: Any) -> Any:
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(90)
         return restoring.restore(*args, **kwargs)
 
     monkeypatch.setattr(checkpoints, "restore", waiting)

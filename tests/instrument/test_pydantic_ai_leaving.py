@@ -131,7 +131,7 @@ async def drop_run_stream() -> None:
 
 async def settled() -> None:
     """Wait until the tasks that close dropped generators are done, though cancelled meanwhile."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     cancelled = None
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         assert time.monotonic() < deadline

@@ -225,7 +225,7 @@ def test_fifty_tools_at_once_are_fifty_siblings(captured: Captured, kind: str) -
         @agent.tool_plain
         def work(n: int) -> int:
             if n < 2:
-                together.wait(timeout=20)
+                together.wait(timeout=90)
             return n
 
     with oa.run("shop"):

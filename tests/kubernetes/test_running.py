@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .chart import Chart, Pod, Rendered
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("kubernetes-running")
 
 HOST = "127.0.0.1"
 # Others use the machine too: this is how long anything may take before it is called stuck.

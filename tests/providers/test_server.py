@@ -31,7 +31,7 @@ from .server import ProviderServer, Request, Route
 PROMPT = "What is one and two?"
 # Small enough for pydantic-ai to ask Anthropic for a whole answer; it streams larger ones itself.
 WHOLE = ModelSettings(max_tokens=1000)
-DEADLINE = 20.0
+DEADLINE = 90.0
 
 routes = pytest.mark.parametrize("route", list(MODELS))
 streaming = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-PATIENCE: Final = 20.0  # seconds
+PATIENCE: Final = 90.0  # seconds
 
 
 class Remembering:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("receiver-clients")
 
 HERE: Final = Path(__file__).parent / "clients"
 BUILD_SECONDS: Final = 600
-RUN_SECONDS: Final = 60
+RUN_SECONDS: Final = 180
 
 
 def cache() -> Path:

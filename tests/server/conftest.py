@@ -52,6 +52,25 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def begun(settings: Settings = OPEN, **options: Any) -> Running:
+    """Start a server on free ports."""
+    server = Server(
+        Options(**{"port": 0, "otlp_http_port": 0, "otlp_grpc_port": 0, **options}), settings, None
+    )
+    addresses = server.start()
+    assert server.store is not None
+    # A connection that is kept may be closed by the server just as it is used again.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(base_url=addresses.console, timeout=90, trust_env=False, limits=limits)
+    return Running(server, server.store, addresses, client)
+
+
+def ended(running: Running) -> None:
+    """Stop a server."""
+    running.client.close()
+    running.server.stop()
+
+
 @pytest.fixture
 def serving(tmp_path: Path, stored: Path) -> Iterator[Serving]:
     """Return what starts a server on free ports; all of them are stopped at the end."""
@@ -61,22 +80,13 @@ def serving(tmp_path: Path, stored: Path) -> Iterator[Serving]:
         path = tmp_path / f"{len(started)}.db"
         if full:
             shutil.copy(stored, path)
-        given = {
-            "port": 0, "otlp_http_port": 0, "otlp_grpc_port": 0, "store": f"sqlite:///{path}",
-            **options,
-        }  # fmt: skip
-        server = Server(Options(**given), settings, None)
-        addresses = server.start()
-        assert server.store is not None
-        client = httpx.Client(base_url=addresses.console, timeout=20, trust_env=False)
-        running = Running(server, server.store, addresses, client)
+        running = begun(settings, **{"store": f"sqlite:///{path}", **options})
         started.append(running)
         return running
 
     yield start
     for running in started:
-        running.client.close()
-        running.server.stop()
+        ended(running)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +106,21 @@ def open_server(request: pytest.FixtureRequest, serving: Serving) -> Running:
         return serving(OPEN, full=True)
     cluster: Cluster = request.getfixturevalue("postgresql")
     return serving(OPEN, store=cluster.make(request.getfixturevalue("filled")))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def kept_server(
+    request: pytest.FixtureRequest, stored: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Return an `open_server` for all tests of a module that only ask it what it refuses."""
+    if request.param == "sqlite":
+        path = shutil.copy(stored, tmp_path_factory.mktemp("kept") / "kept.db")
+        running = begun(store=f"sqlite:///{path}")
+    else:
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        running = begun(store=cluster.make(request.getfixturevalue("filled")))
+    yield running
+    ended(running)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from otel_agents.vocabulary import (
     WORKER_TYPE,
 )
 from tests.state.build import SECOND, Story, shop, tokens
+from tests.store.waiting import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +161,11 @@ def fill(store: Store, batch: Batch | None = None) -> None:
     assert store.settle()
 
 
+def alive(store: Store) -> None:
+    """Give a sign of life of the run that waits in a filled store, however old that is by now."""
+    fill(store, Batch(signals=[run("progress", "run-3")]))
+
+
 class Answer(NamedTuple):
     """A raw answer: its status, headers in lower case, and body."""
 
@@ -190,7 +196,7 @@ def raw(url: str, method: str, target: str, headers: dict[str, str] | None = Non
         connection.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Wait for a condition, and fail where it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -18,7 +18,7 @@ from otel_agents.server.guard import Guard
 from otel_agents.signals import new_id
 from otel_agents.store import Batch
 
-from .kit import ADMIN, ODD_RUN, OPEN, TRACE, event, fill, raw, told
+from .kit import ADMIN, ODD_RUN, OPEN, TRACE, alive, event, fill, raw, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +53,7 @@ def test_every_answer_has_the_shape_of_the_document(open_server: Running) -> Non
 
 def test_lists_are_not_empty_here(open_server: Running) -> None:
     """The shapes are held by rows: every list of the filled store has some."""
+    alive(open_server.store)
     for path in (
         "/api/runs", "/api/runs/run-1/spans", "/api/runs/run-1/events", "/api/runs/run-1/logs",
         "/api/agents", "/api/agents/run-1-plan-agent/logs", "/api/traces", "/api/logs",
@@ -107,9 +108,9 @@ def test_filters_filter(serving: Serving) -> None:
         ("/api/admin/runtime/tasks?stuck=perhaps", "stuck"),
     ],
 )
-def test_what_cannot_be_used_is_named(open_server: Running, query: str, name: str) -> None:
+def test_what_cannot_be_used_is_named(kept_server: Running, query: str, name: str) -> None:
     """A wrong parameter is 400 invalid_input, and the message begins with its name."""
-    answer = open_server.client.get(query)
+    answer = kept_server.client.get(query)
     error = answer.json()["error"]
 
     assert (answer.status_code, error["code"]) == (400, "invalid_input")
@@ -125,9 +126,9 @@ def test_what_cannot_be_used_is_named(open_server: Running, query: str, name: st
         f"/api/traces/{'0' * 31}1", "/api/nothing",
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_not_found(open_server: Running, path: str) -> None:
+def test_what_is_not_there_is_not_found(kept_server: Running, path: str) -> None:
     """An unknown id and an unknown address are 404 not_found, in the envelope."""
-    answer = open_server.client.get(path)
+    answer = kept_server.client.get(path)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 

@@ -42,15 +42,15 @@ INJECTIONS: Final = (
 )  # fmt: skip
 
 
-def test_sql_in_filters_is_text(open_server: Running) -> None:
+def test_sql_in_filters_is_text(kept_server: Running) -> None:
     """Attack 22: nothing in a filter or cursor is more than a text that nothing matches."""
-    client = open_server.client
+    client = kept_server.client
 
     def ids() -> list[str]:
         return [run["run_id"] for run in client.get("/api/runs").json()["data"]["items"]]
 
     before = ids()
-    for path, name in filters(open_server):
+    for path, name in filters(kept_server):
         for text in INJECTIONS:
             answer = client.get(path, params={name: text})
             assert answer.status_code in {200, 400}, (path, name, text, answer.text)
@@ -73,10 +73,10 @@ def test_sql_in_a_token_is_a_wrong_token(guarded: Running) -> None:
 
 
 @pytest.mark.parametrize("text", ["%", "_", "%_" * 400, "*", "[a-z]*", "(a+)+$", "!%", "\\%"])
-def test_patterns_in_a_search_are_text(open_server: Running, text: str) -> None:
+def test_patterns_in_a_search_are_text(kept_server: Running, text: str) -> None:
     """Attack 23: what a database or a regular expression takes for a pattern is text."""
     odd = {"%": 1}  # the id of one run holds a percent sign
-    answer = open_server.client.get("/api/runs", params={"q": text})
+    answer = kept_server.client.get("/api/runs", params={"q": text})
 
     assert answer.status_code == 200
     assert len(answer.json()["data"]["items"]) == odd.get(text, 0)
@@ -106,15 +106,15 @@ TRAVERSALS: Final = (
 @pytest.mark.parametrize(
     "base", ["/api/runs/", "/api/agents/", "/api/traces/", "/static/", "/runs/", "STATIC/"]
 )
-def test_paths_lead_nowhere(open_server: Running, base: str, text: str) -> None:
+def test_paths_lead_nowhere(kept_server: Running, base: str, text: str) -> None:
     """Attack 25: an id is looked up and nothing is opened, and static files stay in their place."""
     if base == "STATIC/":
-        page = open_server.client.get("/login").text
+        page = kept_server.client.get("/login").text
         found = re.search(r"/static/\w+/", page)
         assert found is not None
         base = found[0]
-        assert raw(open_server.url, "GET", base + "vendor/htmx.min.js").status == 200
-    answer = raw(open_server.url, "GET", base + text)
+        assert raw(kept_server.url, "GET", base + "vendor/htmx.min.js").status == 200
+    answer = raw(kept_server.url, "GET", base + text)
 
     assert answer.status in {400, 404}
     assert b"root:" not in answer.body
@@ -142,45 +142,45 @@ def test_deleting_decodes_once(guarded: Running) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_rebound_name_reaches_nothing(open_server: Running, method: str) -> None:
+def test_a_rebound_name_reaches_nothing(kept_server: Running, method: str) -> None:
     """Attack 27: whatever the method and path, another host's name is refused with 421."""
     for host in ("evil.example", "localhost.evil.example:3010", "0.0.0.0", "[::2]", "a b"):  # noqa: S104
         for path in ("/", "/api/runs", "/healthz", "/login", "/static/x", "/nothing"):
-            answer = raw(open_server.url, method, path, {"Host": host})
+            answer = raw(kept_server.url, method, path, {"Host": host})
             assert answer.status in {400, 421}, (host, path)
-    assert raw(open_server.url, "GET", "/healthz").status == 200
-    assert raw(open_server.url, "GET", "/healthz", {"Host": "localhost:1"}).status == 200
+    assert raw(kept_server.url, "GET", "/healthz").status == 200
+    assert raw(kept_server.url, "GET", "/healthz", {"Host": "localhost:1"}).status == 200
 
 
-def test_nothing_is_shared_with_other_origins(open_server: Running) -> None:
+def test_nothing_is_shared_with_other_origins(kept_server: Running) -> None:
     """Attack 33: no answer has a CORS header, to no request and at no listener."""
-    own = {"Origin": open_server.url}
+    own = {"Origin": kept_server.url}
     foreign = {"Origin": "http://evil.example"}
     preflight = {**foreign, "Access-Control-Request-Method": "POST"}
     for headers in (own, foreign, preflight, {"Origin": "null"}):
         for method, url in (
-            ("GET", f"{open_server.url}/api/runs"),
-            ("OPTIONS", f"{open_server.url}/api/runs"),
-            ("DELETE", f"{open_server.url}/api/runs/run-1"),
-            ("OPTIONS", f"{open_server.addresses.otlp_http}/v1/traces"),
-            ("POST", f"{open_server.addresses.otlp_http}/v1/traces"),
+            ("GET", f"{kept_server.url}/api/runs"),
+            ("OPTIONS", f"{kept_server.url}/api/runs"),
+            ("DELETE", f"{kept_server.url}/api/runs/run-1"),
+            ("OPTIONS", f"{kept_server.addresses.otlp_http}/v1/traces"),
+            ("POST", f"{kept_server.addresses.otlp_http}/v1/traces"),
         ):
             answer = httpx.request(method, url, headers=headers, trust_env=False)
             shared = [name for name in answer.headers if name.startswith("access-control")]
             assert shared == []
 
 
-def test_only_the_client_module_is_shared_with_pages_from_disk(open_server: Running) -> None:
+def test_only_the_client_module_is_shared_with_pages_from_disk(kept_server: Running) -> None:
     """Attack 33: it holds no data, a page opened from disk may import it, and no site may."""
     for origin, shared in (("null", "null"), ("http://evil.example", None), (None, None)):
         headers = {} if origin is None else {"Origin": origin}
         for path, allowed in (("/static/feed.js", shared), ("/runs", None)):
-            answer = httpx.get(f"{open_server.url}{path}", headers=headers, trust_env=False)
+            answer = httpx.get(f"{kept_server.url}{path}", headers=headers, trust_env=False)
             assert answer.status_code == 200
             assert answer.headers.get("access-control-allow-origin") == allowed
 
 
-def test_every_answer_has_safe_headers(open_server: Running) -> None:
+def test_every_answer_has_safe_headers(kept_server: Running) -> None:
     """Pages, files, API, errors and what is no HTTP at all bear the same policy."""
     for method, target, headers in (
         ("GET", "/api/runs", {}),
@@ -193,7 +193,7 @@ def test_every_answer_has_safe_headers(open_server: Running) -> None:
         ("GET", "/" + "a" * 100_000, {}),
         ("GET", "/api/runs/run-1/export", {}),
     ):
-        answer = raw(open_server.url, method, target, headers)
+        answer = raw(kept_server.url, method, target, headers)
         found = {name: answer.headers.get(name) for name in HEADERS}
         assert found == HEADERS, (method, target[:20], answer.status)
     policy = HEADERS["content-security-policy"]
@@ -254,18 +254,18 @@ def spoken(running: Running, data: bytes) -> bytes:
      b"/api/runs?%ff=%00", b"/api/runs?&&&=&=", b"/\x01", b"/a b", b"\xff\xfe", b""],
 )  # fmt: skip
 def test_malformed_targets_are_refused(
-    open_server: Running, monkeypatch: pytest.MonkeyPatch, target: bytes
+    kept_server: Running, monkeypatch: pytest.MonkeyPatch, target: bytes
 ) -> None:
     """Attack 36: no request line ends the process, or makes it fail."""
     monkeypatch.setattr(protocols, "HEAD_SECONDS", 0.5)
-    host = open_server.url.removeprefix("http://").encode()
+    host = kept_server.url.removeprefix("http://").encode()
     answer = spoken(
-        open_server,
+        kept_server,
         b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n",
     )
 
     assert re.match(rb"HTTP/1\.1 (400|404|405|421) ", answer), answer[:200]
-    assert open_server.client.get("/healthz").status_code == 200
+    assert kept_server.client.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -285,14 +285,14 @@ def test_malformed_targets_are_refused(
          "negative length", "tls", "http2"],
 )  # fmt: skip
 def test_what_is_too_much_or_no_http_is_refused(
-    open_server: Running, monkeypatch: pytest.MonkeyPatch, data: bytes
+    kept_server: Running, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     """Attack 36: such a request is 400, or the connection is closed, and the next one is served."""
     monkeypatch.setattr(protocols, "HEAD_SECONDS", 0.5)
-    answer = spoken(open_server, data)
+    answer = spoken(kept_server, data)
 
     assert answer == b"" or re.match(rb"HTTP/1\.1 4(00|14|21|31) ", answer), answer[:200]
-    assert open_server.client.get("/healthz").status_code == 200
+    assert kept_server.client.get("/healthz").status_code == 200
 
 
 def test_half_a_request_is_not_waited_for(

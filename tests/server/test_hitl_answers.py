@@ -38,7 +38,7 @@ def replying(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(90)
 
 
 @pytest.mark.parametrize(

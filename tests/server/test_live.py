@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .conftest import Running, Serving
 
-DEADLINE: Final = 20.0
+DEADLINE: Final = 90.0
 
 
 def listen(running: Running, query: str = "", **options: Any) -> ClientConnection:
@@ -150,10 +150,10 @@ def test_a_client_of_another_store_is_told(open_server: Running) -> None:
         ("?token=secret-in-the-address", "token"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_named(open_server: Running, query: str, name: str) -> None:
+def test_what_cannot_be_asked_is_named(kept_server: Running, query: str, name: str) -> None:
     """A wrong parameter is refused at the handshake, by name; a token there is not repeated."""
     with pytest.raises(InvalidStatus) as refused:
-        listen(open_server, query)
+        listen(kept_server, query)
     answer = refused.value.response
 
     assert answer.status_code == 400
@@ -406,9 +406,9 @@ def test_foreign_pages_may_not_listen_with_a_token_either(guarded: Running) -> N
     ("host", "status"),
     [(None, 101), ("evil.example", 421), ("localhost.evil.example:3010", 421), ("10.0.0.1", 421)],
 )
-def test_a_rebound_name_may_not_listen(open_server: Running, host: str | None, status: int) -> None:
+def test_a_rebound_name_may_not_listen(kept_server: Running, host: str | None, status: int) -> None:
     """The Host header of a handshake has to name this server."""
-    with deaf(open_server, host) as made:
+    with deaf(kept_server, host) as made:
         assert made.recv(100).startswith(b"HTTP/1.1 %d " % status)
 
 

@@ -106,7 +106,7 @@ def test_a_program_and_the_server_tell_the_same_numbers(serving: Serving, tmp_pa
                         raise error
             except (ValueError, KeyboardInterrupt):
                 pass
-        pipeline.flush(20)
+        pipeline.flush(90)
     finally:
         runtime.put(before)
         pipeline.close()

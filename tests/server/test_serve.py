@@ -223,7 +223,7 @@ def test_stopping_answers_what_is_under_way(
 
     def slow(**given: object) -> object:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(90)
         return real(**given)
 
     monkeypatch.setattr(running.store, "runs", slow)
@@ -232,14 +232,14 @@ def test_stopping_answers_what_is_under_way(
         target=lambda: found.append(running.client.get("/api/runs").status_code)
     )
     asking.start()
-    assert begun.wait(20)
+    assert begun.wait(90)
     stopping = threading.Thread(target=running.server.stop)
     stopping.start()
     server = running.server._listeners[-1]._server
     wait_until(lambda: not any(one.is_serving() for one in server.servers))
     go_on.set()
-    asking.join(20)
-    stopping.join(20)
+    asking.join(90)
+    stopping.join(90)
 
     assert found == [200]
 
@@ -300,7 +300,7 @@ def test_the_console_answers_while_telemetry_is_decoded(serving: Serving) -> Non
     free = threading.Event()
 
     async def busy() -> None:
-        free.wait(20)  # holds the receiver's loop
+        free.wait(90)  # holds the receiver's loop
 
     loop = otlp.servers[0].get_loop()
     held = asyncio.run_coroutine_threadsafe(busy(), loop)
@@ -309,4 +309,4 @@ def test_the_console_answers_while_telemetry_is_decoded(serving: Serving) -> Non
         assert not held.done()
     finally:
         free.set()
-    held.result(20)
+    held.result(90)

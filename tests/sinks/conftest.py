@@ -55,7 +55,7 @@ class Server:
         """End it at once, with all that it holds."""
         if self._process is not None:
             self.send(signal.SIGKILL)
-            self._process.wait(20)
+            self._process.wait(120)
             self._process = None
 
     def close(self) -> None:

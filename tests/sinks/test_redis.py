@@ -22,11 +22,13 @@ from otel_agents.boundary import boundary
 from otel_agents.errors import SettingsError
 from otel_agents.event_types import event_of
 from otel_agents.signals import Ids, Signal, signal_id
+from otel_agents.sinks import redis as redis_sink
 from otel_agents.sinks.redis import RedisSink, make
 from otel_agents.state.kpis import KPIS, fold_events
 from otel_agents.state.kpis_buckets import hour_of, start_of
 from otel_agents.vocabulary import EVENT_PAYLOAD, EVENT_TYPE
 from tests.databases import wait_for
+from tests.patient import PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +82,13 @@ def expected(signals: Sequence[Signal]) -> dict[str, Any]:
 def shown(server: Server) -> dict[str, Any]:
     with closing(server.client()) as client:
         return {key: json.loads(client.get(key)) for key in client.keys("metrics:*")}
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sink wait for a Redis that is only slow; who tests its time-outs says so."""
+    monkeypatch.setattr(redis_sink, "_TIMEOUT", 60.0)
+    monkeypatch.setattr(redis_sink, "_CLOSE_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -164,7 +173,8 @@ def test_an_hour_under_way_is_read_as_of_now(server: Server) -> None:
 # ------------------------------------------------------------------ many writers
 
 
-WRITER = """
+WRITER = f"""
+{PATIENT}
 import sys
 from contextlib import closing
 from tests.databases import wait_for
@@ -376,7 +386,7 @@ class Relay:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(10)
+        self._thread.join(90)
 
 
 @pytest.mark.parametrize("answers", [1, 2])
@@ -401,8 +411,11 @@ def test_what_is_sent_again_is_not_counted_again(
     assert expected(signals) == shown(server)
 
 
-def test_a_redis_that_hangs_does_not_hold_up_the_end(server: Server, quiet: list[str]) -> None:
+def test_a_redis_that_hangs_does_not_hold_up_the_end(
+    server: Server, quiet: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It takes connections and says nothing; the program ends a second later."""
+    monkeypatch.setattr(redis_sink, "_CLOSE_SECONDS", 1.0)
     signals = work(150)
     sink = RedisSink(server.url)
     sink.write(signals[:120])
@@ -413,11 +426,14 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(server: Server, quiet: list
     took = time.monotonic() - begun
     server.send(signal.SIGCONT)
 
-    assert took < 5  # a second and what a busy machine adds; without a bound it would be longer
+    assert took < 30  # a second and what a busy machine adds; an answer is waited for for a minute
 
 
-def test_a_paused_redis_gets_all_when_it_goes_on(server: Server, quiet: list[str]) -> None:
+def test_a_paused_redis_gets_all_when_it_goes_on(
+    server: Server, quiet: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What timed out was done in the end, and is not done twice."""
+    monkeypatch.setattr(redis_sink, "_TIMEOUT", 1.0)
     signals = work(400)
     sink = RedisSink(server.url)
     sink.write(signals[:100])

@@ -1,4 +1,4 @@
-"""The example program, all its spans and signals compared with what the SDK's encoder makes of them.
+"""The example program, its spans and signals compared with what the SDK's encoder makes of them.
 
 `python -m tests.spool.lighthouse FOLDER` prints how many there were; wrapping its modules is for a
 process of its own.

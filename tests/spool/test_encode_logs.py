@@ -19,16 +19,16 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_agents.signals import Failure, Ids, ModelUse, Signal, decode_line
 from otel_agents.spool.encode import (
-    _careful_signal,
     encode_log,
     encode_resource,
     encode_scope,
     encode_signal,
     logs_request,
 )
+from otel_agents.spool.encode_logs import _careful_signal
 from otel_agents.usage import Usage
+from tests.spool.odd import EXAMPLES, VALUES, attributes, broken_texts, texts, values
 from tests.spool.same import emitted, expected_log, held, wire
-from tests.spool.test_encode import EXAMPLES, VALUES, attributes, broken_texts, texts, values
 
 NOW = 1_700_000_000_000_000_000
 

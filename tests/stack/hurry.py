@@ -107,4 +107,4 @@ def program(backends: Backends, folder: Path, *command: str) -> Iterator[subproc
         yield process
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0

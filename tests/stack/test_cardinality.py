@@ -66,7 +66,7 @@ def test_ten_thousand_runs_add_no_series(backends: Backends, tmp_path: Path) -> 
         few = until(100, 100)
         many = until(10_000, 9_900)
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
     assert many == few
     assert len(few) > 100

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from conftest import Backends
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-pytestmark = pytest.mark.xdist_group("stack")
+# Each has a stack of its own, and waits for it: beside the tests that share one.
+pytestmark = pytest.mark.xdist_group("outages")
 
 # As an SDK has it: refused, cut off or timed out, a request is sent again.
 NOT_ACKNOWLEDGED = (OSError, grpc.RpcError)

@@ -25,7 +25,7 @@ store = Store(sys.argv[1], durable=False)
 for count in range(5):
     for signal in shop(f"run-{sys.argv[2]}-{count}").signals:
         store.write(Batch(signals=[signal]))
-assert store.settle(30)
+assert store.settle(90)
 assert not store.dropped, store.dropped
 store.close()
 """

@@ -253,7 +253,7 @@ def test_a_batch_that_cannot_be_stored_costs_no_other(
     real = Ingest.write
 
     def slow(self: Ingest, *arguments: object) -> object:
-        go.wait(10)
+        go.wait(90)
         return real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ingest, "write", slow)
@@ -277,7 +277,7 @@ def test_too_much_that_waits_is_turned_away(store: Store, monkeypatch: pytest.Mo
     real = Ingest.write
 
     def slow(self: Ingest, *arguments: object) -> object:
-        go.wait(10)
+        go.wait(90)
         return real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ingest, "write", slow)

@@ -96,10 +96,10 @@ def test_twenty_kills_lose_nothing_and_double_nothing(stores: Opener, database_u
         acknowledged |= set(numbers)
     writer.stdin.close()
     writer.stdout.close()
-    assert writer.wait(30) == 0
+    assert writer.wait(120) == 0
     assert len(acknowledged) >= _KILLS
     store = stores(database_url)
-    assert store.settle(30)
+    assert store.settle(90)
     runs = [run["run_id"] for run in every(store.runs, limit=500)]
     logs = [log["body"] for log in every(store.logs, limit=500)]
     traces = [int(one["trace_id"], 16) - 1 for one in every(store.traces, limit=500)]

@@ -1,0 +1,1 @@
+"""Attacks, each with a control that shows that it would be seen."""

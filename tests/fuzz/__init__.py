@@ -1,0 +1,1 @@
+"""Inputs that nobody meant: fuzzed codecs, settings, templates, sockets, cursors and logs."""
