@@ -74,7 +74,7 @@ class Told(SpanProcessor):
 
     def run(self, what: str) -> None:
         """Tell of a run: `+` and its id when it begins, `-` and its id when it has ended."""
-        os.write(self._runs, f"{what}\n".encode())
+        os.write(self._runs, f"{what} {time.time()}\n".encode())
 
     def on_end(self, span: ReadableSpan) -> None:
         """Tell of a span that has ended; the spool has it by now."""

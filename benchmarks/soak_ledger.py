@@ -2,8 +2,8 @@
 
 A program leaves three kinds of files, named `PROGRAM.what`: `lease` has the highest number that it
 may use, before it uses it; `told-N` a record for each span that has ended, after it has; `runs` a
-line for each run that begins (`+id`) and has ended (`-id`). What a killed program had ended and
-not told yet has a number that was leased, so nothing that is in the store is unexplained.
+line for each run that begins (`+id time`) and has ended (`-id time`). What a killed program had
+ended and not told yet has a number that was leased, so nothing in the store is unexplained.
 
 Of what was told and found nothing is kept but a bit, so hours of it fit into memory.
 """
@@ -29,7 +29,7 @@ LEASE: Final = struct.Struct("<Q")
 RECORD: Final = struct.Struct("<Q16s8sI")  # number, ids of trace and span, checksum
 RECORDS_A_FILE: Final = 65_536
 _BLOCKS_AT_ONCE: Final = 50
-_SAMPLED: Final = 4  # of 256 traces
+_SAMPLED: Final = 32  # of 256 traces
 _SAMPLES: Final = 60
 _MOST_NAMED: Final = 100
 
@@ -114,15 +114,15 @@ class Told:
             return 0
         return LEASE.unpack_from(data, len(data) // LEASE.size * LEASE.size - LEASE.size)[0]
 
-    @property
-    def runs(self) -> tuple[set[str], set[str]]:
-        """The runs that began, and those that have ended."""
+    def runs(self) -> tuple[set[str], dict[str, float]]:
+        """Return the runs that began, and those that have ended with the time when they did."""
         try:
             lines = (self._folder / f"{self.name}.runs").read_text().splitlines()
         except FileNotFoundError:
-            return set(), set()
-        begun = {line[1:] for line in lines if line.startswith("+")}
-        return begun, {line[1:] for line in lines if line.startswith("-")}
+            return set(), {}
+        told = [(line[0], *line[1:].split()) for line in lines]
+        ended = {known: float(at) for what, known, at in told if what == "-"}
+        return {known for _, known, _ in told}, ended
 
 
 class Ledger:
@@ -148,7 +148,8 @@ class Ledger:
 
     def add(self, name: str) -> None:
         """Follow a process by this name."""
-        self.told[name] = Told(self._folder, name)
+        # Not in place: another thread may be reading.
+        self.told = {**self.told, name: Told(self._folder, name)}
 
     @property
     def ended(self) -> int:

@@ -8,14 +8,17 @@ import http.client
 import json
 import os
 import random
-import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from ingest_process import wait_for
+
+if TYPE_CHECKING:
+    import signal
 
 HOST: Final = "127.0.0.1"
 _HERE: Final = Path(__file__).parent
@@ -25,8 +28,6 @@ _PATIENCE: Final = 120.0
 
 def free_port() -> int:
     """Return a port below those of clients, one of which could else be given it meanwhile."""
-    import socket
-
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.SystemRandom().randrange(lowest // 2, lowest)
@@ -81,9 +82,7 @@ class Relay:
             writer.transport.abort()
         await asyncio.sleep(0)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
             there, back = await asyncio.open_connection(HOST, self._target)
@@ -104,11 +103,15 @@ class Relay:
             to.close()
 
 
-def environment(home: Path, endpoint: str) -> dict[str, str]:
-    """Return the environment of programs and commands: a workspace and a spool of their own."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("OTEL_")}
-    return kept | {
+def environment(home: Path, endpoint: str | None) -> dict[str, str]:
+    """Return the environment of programs that send to an end point, or of the server."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("OTEL_")} | {
         "OTEL_AGENTS_HOME": str(home / ".otel-agents"),
+        "OTEL_AGENTS_CONFIG": str(home / "otel-agents.toml"),
+    }
+    if endpoint is None:
+        return kept
+    return kept | {
         "OTEL_AGENTS_SINKS": "otlp:",
         "OTEL_AGENTS_SPOOL": str(home / "spool"),
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -185,17 +188,14 @@ class Server(Part):
         super().__init__("server", home, env)
         self.store = home / "store" / "store.db"
         self.store.parent.mkdir()
-        self.port, self.otlp, self._grpc = (free_port() for _ in range(3))
-        (home / ".otel-agents").mkdir()
-        (home / ".otel-agents" / "config.toml").write_text(
-            f"[store]\nretain_days = {retain_days}\n"
-        )
+        self._console, self.otlp, self._grpc = (free_port() for _ in range(3))
+        (home / "otel-agents.toml").write_text(f"[store]\nretain_days = {retain_days}\n")
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.begin(
             _BIN / "otel-agents", "serve", "--json", "--store", f"sqlite:///{self.store}",
-            "--port", self.port, "--otlp-http-port", self.otlp, "--otlp-grpc-port", self._grpc,
+            "--port", self._console, "--otlp-http-port", self.otlp, "--otlp-grpc-port", self._grpc,
         )  # fmt: skip
         wait_for(lambda: self.fell or self.ready(), _PATIENCE, "the server")
         assert not self.fell, self.said
@@ -220,7 +220,7 @@ class Server(Part):
         return json.loads(body)["data"]
 
     def _ask(self, path: str) -> tuple[int, bytes]:
-        made = http.client.HTTPConnection(HOST, self.port, timeout=_PATIENCE)
+        made = http.client.HTTPConnection(HOST, self._console, timeout=_PATIENCE)
         with contextlib.closing(made):
             made.request("GET", path)
             answer = made.getresponse()
@@ -230,21 +230,20 @@ class Server(Part):
 class Agents(Part):
     """A program of agents; each of its processes has a name of its own in the ledger."""
 
-    def __init__(self, way: str, home: Path, env: dict[str, str], rate: float) -> None:
-        super().__init__(f"agents, {way}", home, env)
-        self.way, self.rate = way, rate
-        self.known = ""
+    def __init__(self, label: str, way: str, home: Path, env: dict[str, str], rate: float) -> None:
+        super().__init__(f"{label} agents", home, env)
+        self._label, self._way, self._rate = label, way, rate
         self._number = 0
 
     def start(self) -> str:
         """Start a process, and return the name that it tells under."""
         self._number += 1
-        self.known = f"{self.way}-{self._number}"
+        known = f"{self._label}-{self._number}"
         self.begin(
             _BIN / "opentelemetry-instrument", sys.executable, _HERE / "soak_agents.py",
-            self._home / "told", self.known, self.way, self.rate,
+            self._home / "told", known, self._way, self._rate,
         )  # fmt: skip
-        return self.known
+        return known
 
 
 def spool(env: dict[str, str], *words: str) -> tuple[int, dict[str, Any]]:

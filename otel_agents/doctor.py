@@ -17,11 +17,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.configure import sdk_disabled, settings_now, switched_off
+from otel_agents.errors import SettingsError
 from otel_agents.instrument import pydantic_ai
 from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
 from otel_agents.instrument.targets import Targets
-from otel_agents.settings import workspace_of
+from otel_agents.settings import spool_path, workspace_of
 from otel_agents.sinks import make_sink
 
 if TYPE_CHECKING:
@@ -67,13 +68,43 @@ def examine(directory: Path) -> list[Check]:
     logging.getLogger("otel_agents").setLevel(logging.CRITICAL)
     settings = settings_now()
     found: list[Check] = []
-    for part in (_versions, _settings, _instrumentation, _targets, _sinks, _exporters, _overlaps):
+    for part in (
+        _versions,
+        _settings,
+        _instrumentation,
+        _targets,
+        _sinks,
+        _exporters,
+        _spool,
+        _overlaps,
+    ):
         try:
             found += part(settings)
         except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
             name = part.__name__.strip("_")
             found.append(Check(name, ok=False, detail=f"the check itself failed: {error!r}"))
     return found
+
+
+def _spool(settings: Settings) -> Iterator[Check]:
+    if settings.spool is None:
+        return
+    from otel_agents.spool.directory import Directory
+
+    try:
+        directory = Directory(spool_path(settings), settings.spool_bytes)
+        directory.make()
+    except (OSError, SettingsError) as error:
+        yield Check("spool", ok=False, detail=str(error), fix="name another directory")
+        return
+    found = directory.status()
+    waiting = sum(found["waiting"].values())
+    oldest = found["oldest_seconds"] or 0.0
+    age = f", the oldest for {oldest:.0f} s" if waiting else ""
+    yield Check("spool", ok=True, detail=f"{directory.path}: {waiting} items wait{age}")
+    for one in found["dropped"]:
+        detail = f"{one['count']} items of {one['signal']} were dropped: {one['reason']}"
+        yield Check("spool", ok=True, detail=detail)
 
 
 def _versions(_settings: Settings) -> Iterator[Check]:

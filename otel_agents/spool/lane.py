@@ -69,6 +69,9 @@ class Lane:
     def _begin(self) -> None:
         # A span may end in a signal handler, in a thread that is appending.
         self._lock = threading.RLock()
+        # Held by the sender while it reads, thins or ends segments, but not while it sends; taken
+        # before the other lock.
+        self._front = threading.RLock()
         self._live: Segment | None = None
         self._done: deque[Segment] = deque()  # ours and adopted, appended to no more
         self._memory: deque[tuple[Source | None, bytes, int]] = deque()
@@ -156,11 +159,16 @@ class Lane:
                     thread = threading.Thread(
                         target=self._work, name=f"otel-agents-spool-{self.signal}", daemon=True
                     )
+                    # Said before it is: a signal handler may append while it starts.
+                    self._thread = thread
                     try:
                         thread.start()
                     except RuntimeError:  # the interpreter is ending: the next process sends it
+                        self._thread = None
                         return
-                    self._thread = thread
+                    except BaseException:  # an interrupt of the host's
+                        self._thread = None
+                        raise
         self._asleep = False
         self._wake.put(None)
 
@@ -185,7 +193,8 @@ class Lane:
         """Send what there is, then sleep."""
         if self._turned:
             self._turned = False
-            self._directory.make_room(self._thinnable)
+            with self._front:
+                self._directory.make_room(self._thinnable)
         wait = self._not_before - time.monotonic()
         if wait > 0 and not self._hurry:
             self._sync()
@@ -193,7 +202,8 @@ class Lane:
             return
         if self.failing:
             self._sync()  # the next request may take its whole time
-        found = self._next()
+        with self._front:
+            found = None if self._closing else self._next()
         if found is None:
             with self._idle:
                 self._idle.notify_all()
@@ -266,7 +276,7 @@ class Lane:
 
     def _go_on(self, segment: Segment, batch: Batch) -> None:
         """Leave a batch behind, and a segment that has no more."""
-        with self._lock:
+        with self._front, self._lock:
             segment.acknowledge(batch)
             segment.busy = False
             # A long run leaves no long file behind.
@@ -294,9 +304,9 @@ class Lane:
         with self._lock:
             live = [] if self._live is None else [self._live]
             waiting = [one for one in (*self._done, *live) if not one.synced_whole]
-        # By this thread alone are they closed, so they are open until it is done.
-        for one in waiting:
-            one.sync()
+        with self._front:
+            for one in waiting:
+                one.sync()
         if waiting:
             self._directory.sync()  # their names
 
@@ -401,7 +411,7 @@ class Lane:
 
     def tidy(self) -> None:
         """Leave nothing behind that need not be: what waits is in files, for the next process."""
-        with self._lock:
+        with self._front, self._lock:
             lost = 0
             while self._memory:
                 source, body, count = self._memory.popleft()
@@ -429,7 +439,7 @@ class Lane:
     def close(self) -> None:
         """Let go of the segments; what comes from now on is counted as lost."""
         self.tidy()
-        with self._lock:
+        with self._front, self._lock:
             self._closing = True
             live = [] if self._live is None else [self._live]
             for segment in (*self._done, *live):

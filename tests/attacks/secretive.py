@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import Link, Status, StatusCode
 from pydantic_ai import Agent, ModelRetry
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ThinkingPart, ToolCallPart
@@ -141,7 +140,6 @@ def theirs() -> None:
 
 def everything() -> None:
     """Put a secret in every place."""
-    W3CBaggagePropagator()
     carrier = {"baggage": f"user.token={mark('baggage', 99)},key={secret('baggage', 'github')}"}
     for kind in KINDS:
         # A goal is kept short: a secret that stands at its end is cut.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_agents as oa
@@ -49,15 +48,15 @@ def test_what_a_header_carries_is_read_up_to_a_bound(
 
 
 def test_a_thousand_members_of_others_cost_us_nothing(captured: Captured) -> None:
-    """None of them is on a span, and none is read; what is passed on is what the SDK keeps."""
+    """None of them is on a span, and none is read; what is passed on has ours."""
     members = ",".join(f"k{one}=v{one}" for one in range(1_000))
     with oa.extract({"baggage": members}), oa.run("shop"):
         onward: dict[str, str] = {}
         oa.inject(onward)
 
     assert "v1" not in str([span.attributes for span in captured.spans])
-    passed = [one for one in onward["baggage"].split(",") if not one.startswith("otelagents")]
-    assert 0 < len(passed) <= W3CBaggagePropagator._max_pairs
+    assert len(onward["baggage"]) < 10_000
+    assert "otelagents.run.id=" in onward["baggage"]
 
 
 _NAMES: Final = (

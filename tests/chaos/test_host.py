@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 _PROGRAM = Path(__file__).with_name("program.py")
 _INSTRUMENT = Path(sys.executable).with_name("opentelemetry-instrument")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .served import Served
 
 # Two cores are busy here; beside a test that measures, or one that starts a stack, both suffer.
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 KILLS = int(os.environ.get("CHAOS_KILLS") or 100)
 STARTS = 5

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [
-    pytest.mark.xdist_group("stack"),
+    pytest.mark.xdist_group("chaos"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the spool needs the locks of POSIX"),
 ]
 

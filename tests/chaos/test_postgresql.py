@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 KILLS = 20
 DATABASE_KILLS = 5

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .oracle import Verdict
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 CUTS = int(os.environ.get("CHAOS_CUTS") or 120)
 CONTROL_CUTS = 40

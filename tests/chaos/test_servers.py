@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .served import Served
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 _STOPPED_SECONDS = float(os.environ.get("CHAOS_STOPPED_SECONDS") or 3)
 

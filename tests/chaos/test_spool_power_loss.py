@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [
-    pytest.mark.xdist_group("stack"),
+    pytest.mark.xdist_group("chaos"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the spool needs the locks of POSIX"),
 ]
 
 CUTS = int(os.environ.get("CHAOS_CUTS") or 120)
-SECONDS = float(os.environ.get("CHAOS_SECONDS") or 6)
-_MAY_BE_LOST = 4.0  # seconds: between two flushes of the sender's first tries, and some more
+SECONDS = float(os.environ.get("CHAOS_SECONDS") or 12)
+_MAY_BE_LOST = 3.0  # seconds: what is told is flushed every second while the backend is away
 
 
 def delivered(folder: Path, backend: Backend, then: Ledger) -> tuple[Verdict, dict[str, int]]:

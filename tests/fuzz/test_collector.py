@@ -13,7 +13,7 @@ from tests.fuzz.collector import DEPARTURES, Both, both, departure, program, req
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("chaos")
 
 REQUESTS = 400
 _SPAN = '{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"%s","spanId":"%s","%s":%s}]}]}]}'
