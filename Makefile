@@ -62,10 +62,12 @@ fuzz: $(VENV)/.fuzz ## fuzz every codec and parser for SECONDS=60 each, or TARGE
 soak: $(VENV)/.done ## run agents and server with faults for MINUTES=120
 	@$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
-sbom: $(VENV)/.done ## write build/sbom.cdx.json: what a plain install brings, from the lock file
-	@$(BIN)/python deploy/sbom.py
+sbom: $(VENV)/.done ## write the bill of materials of a build to build/sbom.json
+	@rm -rf build/wheel && $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@$(BIN)/python deploy/sbom.py build/wheel/*.whl --output build/sbom.json
 
-audit: $(VENV)/.done ## look for known vulnerabilities, where a database can be reached
+audit: $(VENV)/.done ## ask whether locked packages have known vulnerabilities, where a database can be reached
+	@$(BIN)/pip install --quiet pip-audit
 	@$(BIN)/python deploy/audit.py
 
 stack: $(VENV)/.done ## start the whole stack: in containers where there is an engine with Compose, else natively

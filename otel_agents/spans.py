@@ -10,12 +10,10 @@ put where the SDK keeps them. Where anything else is in use, the public way is t
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, get_current_span
-
-from otel_agents.boundary import caught
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +85,7 @@ class _Opener:
                 trace_flags=TraceFlags(parent.trace_flags & _KEPT_FLAGS),
                 trace_state=parent.trace_state,
             )
-            span: Span = self._span(
+            span: Any = self._span(
                 name=name,
                 context=found,
                 parent=parent,
@@ -100,13 +98,12 @@ class _Opener:
                 instrumentation_scope=tracer._instrumentation_scope,
                 record_end_metrics=tracer._tracer_metrics.start_span(parent, self._decision),
             )
-        except (AttributeError, TypeError) as error:  # another version of the SDK
+        except (AttributeError, TypeError):  # another version of the SDK: the public way it is
             self.open = None
-            caught("span", error)
             return None
         put(span, attributes)
-        span.start(start_time=start, parent_context=context)  # type: ignore[attr-defined]
-        return span
+        span.start(start_time=start, parent_context=context)
+        return cast("Span", span)
 
 
 _opener = _Opener(None)

@@ -25,7 +25,7 @@ from otel_agents.spool.records import HEAD_BYTES, Spoiled, delivered_of, records
 from otel_agents.spool.segment import SUFFIX, Segment, items_of, lock, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 SIGNALS: Final = ("traces", "metrics", "logs")
@@ -209,7 +209,7 @@ class Directory:
     # ------------------------------------------------------------------ room
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[bool]:
+    def locked(self) -> Generator[bool]:
         """Be the only one to make room, if nobody else is at it."""
         fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:

@@ -53,7 +53,7 @@ class Takeover:
         return None if lane is None else (self.spool, lane)
 
     def _spans(self, provider: Any) -> None:
-        line = getattr(provider, "_active_span_processor", None)
+        line: Any = getattr(provider, "_active_span_processor", None)
         for processor in getattr(line, "_span_processors", ()):
             if type(processor) not in _SPANS:
                 continue
@@ -61,10 +61,10 @@ class Takeover:
             if found is None:
                 continue
             ours = SpoolSpans(*found)
-            with line._lock:  # type: ignore[union-attr]  # noqa: SLF001 - see above
-                line._span_processors = tuple(  # type: ignore[union-attr]  # noqa: SLF001
-                    ours if one is processor else one
-                    for one in line._span_processors  # type: ignore[union-attr]  # noqa: SLF001
+            with line._lock:  # noqa: SLF001 - see above
+                others = line._span_processors  # noqa: SLF001
+                line._span_processors = tuple(  # noqa: SLF001
+                    ours if one is processor else one for one in others
                 )
             for span in _queued(processor):
                 ours.on_end(span)

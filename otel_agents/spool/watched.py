@@ -75,9 +75,9 @@ class _Adapter(HTTPAdapter):
                 super().connect()
 
         class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
+            ConnectionCls: Any = Plain
 
         class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
+            ConnectionCls: Any = Secure
 
         manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}

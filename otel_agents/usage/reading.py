@@ -58,7 +58,7 @@ def count(value: object) -> int | None:
     if kind is int:
         number = cast("int", value)
     elif issubclass(kind, float):
-        exact = float.__float__(cast("float", value))
+        exact: Any = float.__float__(cast("Any", value))
         number = int(exact) if exact.is_integer() else -1
     elif issubclass(kind, int) and kind is not bool:
         number = int.__int__(cast("int", value))

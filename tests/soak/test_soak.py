@@ -81,6 +81,8 @@ def test_without_a_spool_a_soak_finds_what_a_kill_costs(tmp_path: Path) -> None:
     """The same programs with the SDK's own queue, which a kill takes with it."""
     soak = Soak(tmp_path, seconds=6, rate=1000, seed=0)
     del soak.env["OTEL_AGENTS_SPOOL"]
+    # So that the queue has been sent to nobody when the kill comes.
+    soak.env |= {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2048"}
     try:
         soak.run()
         ended = [one.end() for one in soak.agents]
