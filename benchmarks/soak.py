@@ -41,7 +41,7 @@ _DAY: Final = 86_400.0
 _ENOUGH: Final = 0.25  # of the spans that were asked for: a busy machine makes fewer
 _JUDGED_SECONDS: Final = 3600.0
 _MOST_GROWTH: Final = 1.0  # % an hour
-_WARM_UP: Final = (0.1, 300.0)  # of the time, and seconds at the most
+_WARM_UP: Final = (0.1, 5.0, 300.0)  # of the time, seconds at the least and at the most
 # What is stored goes after so long, or the store would grow by 1 GB an hour.
 _RETAINED: Final = (0.4, 120.0, 900.0)  # of the time, seconds at the least and at the most
 _COLUMNS: Final = (
@@ -63,10 +63,10 @@ class Soak:
     """The parts, what they told, and what they used."""
 
     def __init__(self, home: Path, seconds: float, rate: float, seed: int) -> None:
-        share, least, most = _RETAINED
         self.seconds, self.rate = seconds, rate
-        self.retained = min(most, max(least, seconds * share))
-        self.warm_up = min(_WARM_UP[1], seconds * _WARM_UP[0])
+        self.retained, self.warm_up = (
+            min(most, max(least, seconds * share)) for share, least, most in (_RETAINED, _WARM_UP)
+        )
         self.home = home
         (home / "told").mkdir()
         (home / ".otel-agents").mkdir()
@@ -110,7 +110,10 @@ class Soak:
         return all(one.count for one in self.ledger.told.values())
 
     def _sample(self, now: float) -> None:
-        for part in (*self.agents, self.server):
+        # A process's life begins when it is at work: on a busy machine that takes a while.
+        told = self.ledger.told
+        up = [one for one in self.agents if one.known in told and told[one.known].count]
+        for part in (*up, *([self.server] if self.server.started else [])):
             if part.pid is not None:
                 self.samples.take(part.name, part.pid)
         spooled = bytes_in(self.home / "spool", "*.seg")
@@ -134,11 +137,11 @@ class Soak:
             self.wrong.append(f"a final drain leaves {drain['left']}")
         _, status = spool(self.env, "status")
         self._deliver()
-        runs = shown_runs(self.server)
         verdict = judge(
-            self.ledger, self.server, runs, fresh=fresh, kept=self.retained * 0.8,
+            self.ledger, self.server, fresh=fresh, kept=self.retained * 0.8,
             spans=int(self.rate * self.seconds * _ENOUGH),
         )  # fmt: skip
+        runs = len(shown_runs(self.server))
         if not verdict.clean:
             self.wrong.append(str(verdict))
         self.wrong += list(self._unexplained(status["dropped"]))
@@ -157,7 +160,7 @@ class Soak:
             "dropped": status["dropped"],
             "waiting": status["waiting"],
             "traces_asked": len(self.ledger.samples),
-            "runs_asked": len(runs),
+            "runs_asked": runs,
             "faults": self.faults.done,
             "wrong": self.wrong,
         }

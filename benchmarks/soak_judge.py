@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from tests.chaos.oracle import Key
 
+_ROWS_SECONDS: Final = 20.0
+
 
 def judge(
     ledger: Ledger,
     server: Server,
-    runs: dict[str, str],
     *,
     fresh: str,
     kept: float,
@@ -37,12 +38,16 @@ def judge(
     Args:
         ledger: What was told, beside the store.
         server: The server of that store, which is asked for traces of late.
-        runs: The status of the runs that it shows.
         fresh: The process that began after the faults.
         kept: For how many seconds the server surely keeps a run.
         spans: How many have to have ended for the rest to mean something.
 
     """
+    # The rows of runs follow their signals, at once on an idle machine.
+    deadline = time.monotonic() + _ROWS_SECONDS
+    since = time.time() - kept
+    while (runs := _wrong_runs(ledger, shown_runs(server), since)) and time.monotonic() < deadline:
+        time.sleep(0.5)
     doubled, missing = _shown(ledger, server)
     stuck = _keys(ledger.lost(fresh))
     return Verdict(
@@ -50,7 +55,7 @@ def judge(
         doubled=doubled,
         unknown=_keys(ledger.invented()),
         altered=_keys(ledger.altered),
-        runs=_wrong_runs(ledger, runs, time.time() - kept),
+        runs=runs,
         stuck=stuck,
         missing=max(0, spans - ledger.ended),
     )

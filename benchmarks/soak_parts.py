@@ -188,6 +188,7 @@ class Server(Part):
         super().__init__("server", home, env)
         self.store = home / "store" / "store.db"
         self.store.parent.mkdir()
+        self._served: int | None = None
         self._console, self.otlp, self._grpc = (free_port() for _ in range(3))
         (home / "otel-agents.toml").write_text(f"[store]\nretain_days = {retain_days}\n")
 
@@ -199,6 +200,12 @@ class Server(Part):
         )  # fmt: skip
         wait_for(lambda: self.fell or self.ready(), _PATIENCE, "the server")
         assert not self.fell, self.said
+        self._served = self.pid
+
+    @property
+    def started(self) -> bool:
+        """Whether its process has been ready."""
+        return self.pid is not None and self.pid == self._served
 
     def ready(self) -> bool:
         """Say whether it is ready, and nothing waits to be written or indexed."""
@@ -233,17 +240,18 @@ class Agents(Part):
     def __init__(self, label: str, way: str, home: Path, env: dict[str, str], rate: float) -> None:
         super().__init__(f"{label} agents", home, env)
         self._label, self._way, self._rate = label, way, rate
+        self.known = ""
         self._number = 0
 
     def start(self) -> str:
         """Start a process, and return the name that it tells under."""
         self._number += 1
-        known = f"{self._label}-{self._number}"
+        self.known = f"{self._label}-{self._number}"
         self.begin(
             _BIN / "opentelemetry-instrument", sys.executable, _HERE / "soak_agents.py",
-            self._home / "told", known, self._way, self._rate,
+            self._home / "told", self.known, self._way, self._rate,
         )  # fmt: skip
-        return known
+        return self.known
 
 
 def spool(env: dict[str, str], *words: str) -> tuple[int, dict[str, Any]]:
