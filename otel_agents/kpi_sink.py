@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.state.kpis import Kpis
 from otel_agents.state.kpis_signals import counted_of
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from otel_agents.runtime import Runtime
     from otel_agents.signals import Signal
 
+# A quarter of what a server keeps: some 10 MB of the host's memory at the most.
+_KEEP: Final = 50_000
+
 
 class KpiSink:
     """Folds the events of a process, its scopes' too."""
@@ -27,7 +30,7 @@ class KpiSink:
         self._begin()
 
     def _begin(self) -> None:
-        self._kpis = Kpis()
+        self._kpis = Kpis(keep=_KEEP)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._last: dict[str, Any] = {}

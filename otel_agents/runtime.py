@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 class Budgets(Protocol):
     """The budgets in force; see `ledgers.py`."""
 
-    def opened(self, scope: Any, attributes: dict[str, Any]) -> None:
-        """Give a guarded scope its ledgers, and its attributes what may be spent."""
+    def limits(self, scope: Any, attributes: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a beginning scope's limits, stated in its attributes; None without a budget."""
+
+    def opened(self, scope: Any, limits: dict[str, Any]) -> None:
+        """Give a scope that has begun its ledgers, and tell of those that are nearly empty."""
 
     def closing(self, scope: Any, attributes: dict[str, Any]) -> None:
         """Add what was spent to the attributes that a scope ends with."""

@@ -210,16 +210,15 @@ class Scope(AsyncWith):
         self._told = time.monotonic()
         span_name = kind.span.replace("{}", self.name) if self.name else kind.unnamed
         span_kind = SpanKind.CLIENT if kind.name == "model" else SpanKind.INTERNAL
+        budgets = rt.budgets if kind.guarded else None
+        limits = None if budgets is None else budgets.limits(self, attributes)
         self.span = start_span(
             rt.tracer, span_name, context, span_kind, sampled_by, attributes, self._start
         )
         if self.parent is not None:
             self.ledgers = self.parent.ledgers
-        if kind.guarded and rt.budgets is not None:
-            before = len(attributes)
-            rt.budgets.opened(self, attributes)
-            if len(attributes) > before:
-                put(self.span, attributes)
+        if budgets is not None and limits is not None:
+            budgets.opened(self, limits)
         self.context = otel_context.set_value(
             FRAME_KEY, self.frame, set_span_in_context(self.span, context)
         )

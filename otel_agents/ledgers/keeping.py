@@ -135,24 +135,39 @@ class Ledgers:
 
     # ------------------------------------------------------------------ what a scope opens
 
-    def opened(self, scope: Scope, attributes: dict[str, Any]) -> None:
-        """Give a guarded scope its ledgers, and its attributes what may be spent."""
+    def limits(self, scope: Scope, attributes: dict[str, Any]) -> dict[str, Limit] | None:
+        """Return the limits of a scope that begins, and state them in its attributes.
+
+        None stands for a scope that no budget concerns; a limit that cannot be is reported, and
+        left out.
+        """
         try:
             kind = scope.kind.name
             fields = scope._fields
             named = bool(fields) and not fields.keys().isdisjoint(_FIELDS)
             joins = self._joined and (kind == "run" or scope.parent is None)
-            if named or joins or kind in self._settled:
-                self._open(scope, attributes, named=named)
+            if not (named or joins or kind in self._settled):
+                return None
+            if named:
+                _check(scope, attributes)
+            limits = limits_of(attributes)
+            merge(limits, self._limits(kind, scope.name))
+            if limits:
+                _state(attributes, limits)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("budget", error)
+            return None
+        return limits
+
+    def opened(self, scope: Scope, limits: dict[str, Limit]) -> None:
+        """Give a scope that has begun its ledgers, and tell of those that are nearly empty."""
+        try:
+            self._open(scope, limits)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("budget", error)
 
-    def _open(self, scope: Scope, attributes: dict[str, Any], *, named: bool) -> None:
+    def _open(self, scope: Scope, limits: dict[str, Limit]) -> None:
         kind, ids = scope.kind.name, scope.frame.ids
-        if named:
-            _check(scope, attributes)
-        limits = limits_of(attributes)
-        merge(limits, self._limits(kind, scope.name))
         joined: list[tuple[Key, str, dict[str, Limit]]] = []
         if kind == "run" or (scope.parent is None and ids.run_id):
             shared: dict[str, Limit] = {}
@@ -167,7 +182,6 @@ class Ledgers:
             if whole:
                 joined.append((("run", ids.run_id, ""), "run", whole))
         if limits:
-            _state(attributes, limits)
             key = key_of(kind, ids, scope.name, scope.scope_id)
             joined.append((key, label_of(kind, scope.name), limits))
         if joined:

@@ -38,6 +38,8 @@ PORT: Final = 3010
 OTLP_HTTP_PORT: Final = 4318
 OTLP_GRPC_PORT: Final = 4317
 _MAINTAIN_SECONDS: Final = 300.0
+# A server that starts anew every few minutes has to tidy too.
+_FIRST_MAINTAIN_SECONDS: Final = 20.0
 _GRACE_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 5.0
 
@@ -195,8 +197,9 @@ class Server:
         self._grpc.start()
 
     def _keep(self) -> None:
-        store = self.store
-        while store is not None and not self._ending.wait(_MAINTAIN_SECONDS):
+        store, wait = self.store, _FIRST_MAINTAIN_SECONDS
+        while store is not None and not self._ending.wait(wait):
+            wait = _MAINTAIN_SECONDS
             try:
                 gone = store.maintain()
             except Exception:

@@ -292,7 +292,7 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         if wait_id is None or payload.get("task_id") != wait_id:
             self._task(payload)  # without a task the wait stands in for one
         if event.agent_id is not None and wait_id is not None:
-            self._attempt(event.agent_id).asked.append(moment)
+            self._attempt(event.agent_id).asked += (moment,)
             self.kept += 1
 
     def _waited(self, event: Event, moment: int) -> None:
@@ -300,7 +300,7 @@ class Kpis(msgspec.Struct, kw_only=True, omit_defaults=True):
         # Whoever called the agent waits with it.
         for agent_id in (event.agent_id, event.payload.get("caller")):
             if agent_id:
-                self._attempt(agent_id).waits.append(span)
+                self._attempt(agent_id).waits += (span,)
                 self.kept += 1
 
     # ---------------------------------------------------------------- what these change

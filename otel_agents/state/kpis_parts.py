@@ -21,14 +21,15 @@ _MOST: Final = 1e12  # of any amount, as event_types has it
 class Attempt(msgspec.Struct, array_like=True, gc=False):
     """One attempt that events name by its id: start, end and the µs that its end says it took.
 
-    `asked` is when it asked humans, `waits` are the times it waited for them that are over.
+    `asked` is when it asked humans, `waits` are the times it waited for them that are over. Few
+    wait, and there are many attempts: an empty tuple takes no memory of its own.
     """
 
     start: int = LATEST
     end: int = -1
     duration: int = 0
-    asked: list[int] = []
-    waits: list[Span] = []
+    asked: tuple[int, ...] = ()
+    waits: tuple[Span, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -80,7 +81,7 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
 
     def copy(self) -> Attempt:
         """Return one that changes apart."""
-        return Attempt(self.start, self.end, self.duration, self.asked.copy(), self.waits.copy())
+        return Attempt(self.start, self.end, self.duration, self.asked, self.waits)
 
 
 class Agent(msgspec.Struct, array_like=True, gc=False):

@@ -8,7 +8,7 @@ import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -96,14 +96,15 @@ def accounts(
     directory = tmp_path_factory.mktemp("cases")
     begun: dict[object, Future[Account]] = {}
 
-    def make(case: object) -> Account:
+    def make(case: Any) -> Account:
         home = directory / f"{case.name}{'-tls' * case.tls}"
         with zoos.lent(tls=case.tls) as zoo:
             return account(zoo, home, case.beast, case.protocol, zero_code=case.zero_code)
 
     for item in request.session.items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-        if case and case not in begun:
-            begun[case] = pool.submit(make, case)
+        if "accounts" in getattr(item, "fixturenames", ()):
+            case = item.callspec.params["case"]
+            if case not in begun:
+                begun[case] = pool.submit(make, case)
     yield lambda case: begun[case].result()
     pool.shutdown(cancel_futures=True)

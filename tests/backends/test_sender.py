@@ -106,6 +106,13 @@ def test_a_request_has_an_end(
     assert outcomes[0].again
 
 
+def test_a_taken_request_is_taken_however_long_its_reply(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply over gRPC that is longer than we read does not have its request sent again."""
+    assert asked(zoo, "huge-reply", "grpc", monkeypatch).sent
+
+
 def test_the_next_process_delivers_what_one_left(zoo: Zoo, tmp_path: Path) -> None:
     """Nobody has to drain: a program sends what an earlier one could not, and nothing twice."""
     variables = environment(tmp_path, **zoo.environment(HTTP))

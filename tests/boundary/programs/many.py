@@ -2,7 +2,7 @@
 
 `python many.py RUNS EVERY [KNOWN]`: a JSON line after each EVERY runs, with the resident set in
 KiB, the objects that the garbage collector knows, and the lengths of our maps of what is under way.
-What is remembered of things that are over has limits (10,000 names of each kind, 200,000 figures
+What is remembered of things that are over has limits (10,000 names of each kind, 50,000 figures
 for the KPIs); KNOWN is another, so that it is reached early.
 """
 
