@@ -33,7 +33,7 @@ types: $(VENV)/.done
 	@$(BIN)/ty check --quiet
 
 tests: $(VENV)/.done
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -q
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -q || $(BIN)/python -m tests.alone $$?
 
 generated: $(VENV)/.done
 	@$(BIN)/python docs/generate.py --check
