@@ -93,7 +93,8 @@ def _spool(settings: Settings) -> Iterator[Check]:
 
     try:
         directory = Directory(spool_path(settings), settings.spool_bytes)
-        directory.make()
+        if directory.path.exists():  # else it is made by the first program
+            directory.check()
     except (OSError, SettingsError) as error:
         yield Check("spool", ok=False, detail=str(error), fix="name another directory")
         return

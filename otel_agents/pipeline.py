@@ -197,7 +197,10 @@ class _Lane:
     # ------------------------------------------------------------------ the thread
 
     def _start(self) -> None:
-        with self._starting:
+        # Whoever has it starts the thread; it may be this one, below a signal handler.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
             if self._thread is None and not self._closing:
                 thread = threading.Thread(
                     target=self._work, name=f"otel-agents-{self.sink.name}", daemon=True
@@ -212,6 +215,8 @@ class _Lane:
                 except BaseException:  # an interrupt of the host's: it did not start either
                     self._thread = None
                     raise
+        finally:
+            self._starting.release()
 
     def _work(self) -> None:
         while not self._closing:

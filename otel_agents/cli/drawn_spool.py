@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from otel_agents.cli.tables import Page, warning
 from otel_agents.cli.text import roughly
+from otel_agents.text import visible
 
 _COLUMNS: Final = ("data", "waiting>", "segments>", "bytes>", "owners")
 _LOST: Final = ("data", "reason", "items>")
@@ -50,7 +51,9 @@ def drained_page(found: dict[str, Any]) -> None:
     page.table(("data", "sent>", "left>"), rows)
     _lost(page, found["dropped"])
     if left:
-        page.line(warning(f"{left:,} items are left."), " The backend is away: try again later.")
+        page.line(warning(f"{left:,} items are left."), " They are kept: try again.")
+    for signal, why in found["why"].items():
+        page.line(f"{signal}: {visible(why)}")
 
 
 def _lost(page: Page, dropped: list[dict[str, Any]]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +19,16 @@ from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.spool.directory import Directory
+
+_LEAST_SECONDS: Final = 1.0
+
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        message = "nan is no number of seconds"
+        raise click.BadParameter(message)
+    return value
+
 
 DIRECTORY = click.option(
     "--directory",
@@ -58,6 +69,7 @@ def status_command(directory: Path | None, *, as_json: bool) -> int:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
+    callback=_finite,
     default=60.0,
     show_default=True,
     help="Seconds to go on for while a backend is away.",
@@ -66,7 +78,8 @@ def status_command(directory: Path | None, *, as_json: bool) -> int:
 def drain_command(directory: Path | None, timeout: float, *, as_json: bool) -> int:
     """Send what programs left that have ended, to where OTEL_EXPORTER_OTLP_* say.
 
-    What programs that are running have waiting is theirs to send.
+    What programs that are running have waiting is theirs to send. Where a backend does not let us
+    in, or is not one, all is kept.
 
     Exit codes: 0 when all of it was delivered or refused for good, 1 if something is left.
     """
@@ -78,7 +91,9 @@ def drain_command(directory: Path | None, timeout: float, *, as_json: bool) -> i
     spool = _opened(directory)
     before = spool.losses()
     try:
-        ways = {signal: of_environment(signal) for signal in SIGNALS}
+        # One more than none: whoever asks for 0 wants one try.
+        longest = max(timeout, _LEAST_SECONDS)
+        ways = {signal: of_environment(signal, longest=longest) for signal in SIGNALS}
     except ValueError as error:
         raise SettingsError(str(error)) from error
     lanes = [Lane(signal, spool, way, source_of) for signal, way in ways.items()]
@@ -89,6 +104,7 @@ def drain_command(directory: Path | None, timeout: float, *, as_json: bool) -> i
         lane.close()
     found = _drained(spool, before)
     found["sent"] = {lane.signal: lane.sent for lane in lanes}
+    found["why"] = {lane.signal: lane.trouble for lane in lanes if lane.trouble}
     if as_json:
         print_data(found)
     else:
@@ -106,7 +122,9 @@ def _opened(directory: Path | None) -> Directory:
     if not path.is_dir():
         message = f"there is no spool at {visible(str(path))}"
         raise NotFoundError(message)
-    return Directory(path, settings.spool_bytes)
+    found = Directory(path, settings.spool_bytes)
+    found.check()
+    return found
 
 
 def _drained(spool: Directory, before: dict[tuple[str, str], int]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ and reads replies of any length.
 from __future__ import annotations
 
 import os
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +24,8 @@ _SERVICES: Final = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
 _DEFAULT_TIMEOUT: Final = 10.0
+# Exporters that are named with their protocol.
+_PROTOCOLS: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
 
 
 class Destination(NamedTuple):
@@ -35,25 +39,30 @@ class Destination(NamedTuple):
     connect: Callable[[], Transport]
 
 
-def of_exporter(signal: str, exporter: Any) -> Destination | None:
+def of_exporter(signal: str, exporter: Any, longest: float = inf) -> Destination | None:
     """Return where an OTLP exporter of the SDK sends; None for an exporter of another kind.
 
+    A request takes the exporter's time-out, and `longest` seconds at the most.
     A class derived from one may do anything with what it exports, and is left alone.
     """
     module = type(exporter).__module__
     if module.startswith(_HTTP):
-        return _http(exporter)
-    return _grpc(signal, exporter) if module.startswith(_GRPC) else None
+        return _http(exporter, longest)
+    return _grpc(signal, exporter, longest) if module.startswith(_GRPC) else None
 
 
-def of_environment(signal: str, environ: Mapping[str, str] = os.environ) -> Destination:
+def of_environment(
+    signal: str, environ: Mapping[str, str] = os.environ, longest: float = inf
+) -> Destination:
     """Return where the standard `OTEL_EXPORTER_OTLP_*` variables send a kind of data.
 
     Raises:
-        ValueError: The protocol is one that nobody speaks.
+        ValueError: The protocol is one that nobody speaks, or the end point is no address.
 
     """
-    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip()
+    exported = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
+    protocol = _PROTOCOLS.get(exported, "")
+    protocol = protocol or environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip()
     protocol = protocol or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() or "grpc"
     exporter: Any
     if protocol == "grpc":
@@ -77,13 +86,27 @@ def of_environment(signal: str, environ: Mapping[str, str] = os.environ) -> Dest
         exporter = metric_exporter.OTLPMetricExporter()
     else:
         exporter = _log_exporter.OTLPLogExporter()
-    found = of_exporter(signal, exporter)
+    found = of_exporter(signal, exporter, longest)
     exporter.shutdown()
     assert found is not None  # noqa: S101 - it is one of the SDK's
+    if protocol != "grpc" and not _is_address(found.endpoint):
+        message = (
+            f"{found.endpoint} is no address for {signal}: give OTEL_EXPORTER_OTLP_ENDPOINT with "
+            "http:// or https://"
+        )
+        raise ValueError(message)
     return found
 
 
-def _http(exporter: Any) -> Destination | None:
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _http(exporter: Any, longest: float) -> Destination | None:
     from otel_agents.spool.over_http import HttpTransport
 
     # Up to 1.43 the exporter holds these itself, then its client does.
@@ -96,7 +119,7 @@ def _http(exporter: Any) -> Destination | None:
         return None
     compression = getattr(exporter, "_compression", None)
     encoding = str(getattr(compression, "value", "none"))
-    timeout = float(getattr(client, "_timeout", None) or _DEFAULT_TIMEOUT)
+    timeout = min(float(getattr(client, "_timeout", None) or _DEFAULT_TIMEOUT), longest)
     # Up to 1.43 the certificates stand beside the session, and are given with each request.
     verify = getattr(exporter, "_certificate_file", None) or session.verify
     certificate = getattr(exporter, "_client_cert", None) or session.cert
@@ -109,7 +132,7 @@ def _http(exporter: Any) -> Destination | None:
     return Destination(endpoint, connect)
 
 
-def _grpc(signal: str, exporter: Any) -> Destination | None:
+def _grpc(signal: str, exporter: Any, longest: float) -> Destination | None:
     from otel_agents.spool.over_grpc import GrpcTransport
 
     endpoint = getattr(exporter, "_endpoint", None)
@@ -117,7 +140,7 @@ def _grpc(signal: str, exporter: Any) -> Destination | None:
         return None
     credentials = None if exporter._insecure else exporter._credentials  # noqa: SLF001
     headers = tuple(tuple(pair) for pair in getattr(exporter, "_headers", None) or ())
-    timeout = float(getattr(exporter, "_timeout", None) or _DEFAULT_TIMEOUT)
+    timeout = min(float(getattr(exporter, "_timeout", None) or _DEFAULT_TIMEOUT), longest)
     compression = getattr(exporter, "_compression", None)
     options = tuple(getattr(exporter, "_channel_options", None) or ())
 

@@ -10,9 +10,11 @@ quarantine/                      bytes that were no records any more, kept for a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +24,16 @@ import msgspec
 from otel_agents.boundary import boundary
 from otel_agents.errors import SettingsError
 from otel_agents.spool.records import HEAD_BYTES, Spoiled, delivered_of, records
-from otel_agents.spool.segment import SUFFIX, Segment, items_of, lock, name_of
+from otel_agents.spool.segment import (
+    HEAVIEST,
+    REPLACING,
+    SUFFIX,
+    Segment,
+    items_of,
+    lock,
+    name_of,
+    same_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -34,6 +45,10 @@ _QUARANTINE: Final = "quarantine"
 _LOCK: Final = ".lock"
 _MOST_LOSSES: Final = 1 << 20  # bytes of the file of losses, which is summed up then
 _MOST_QUARANTINE: Final = 16 << 20
+_TRIES: Final = 20  # to write down what was lost, while others do
+_TRY_SECONDS: Final = 0.005
+# What a filesystem without locks answers.
+_NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Loss(msgspec.Struct, omit_defaults=True):
@@ -59,30 +74,57 @@ class Directory:
         self.path = path
         self.max_bytes = max_bytes
         self.told = told
+        self._begin()
+
+    def _begin(self) -> None:
         self._untold: Counter[tuple[str, str]] = Counter()
+        # Something may be lost in a signal handler, in a thread that is at it.
+        self._lock = threading.RLock()
 
     def make(self) -> None:
-        """Make the directory, for its owner alone.
+        """Make the directory, for its owner alone, where there is none.
 
         Raises:
-            SettingsError: It cannot be made, or it is another user's.
+            SettingsError: It is no directory for a spool: see `check`.
             OSError: The disk does not take it.
+
+        """
+        if not self.path.is_dir():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.check()
+        try:
+            with self.locked():
+                return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            message = f"the spool {self.path} is where files have no locks: name a local directory"
+            raise SettingsError(message) from error
+
+    def check(self) -> None:
+        """Look whether a spool can be there, and change nothing.
+
+        Raises:
+            SettingsError: It is another user's, anybody may write there, or this system has no
+                locks.
+            OSError: It is not there, or cannot be looked at.
 
         """
         if sys.platform == "win32":
             message = "the spool needs the file locks of POSIX; leave OTEL_AGENTS_SPOOL unset here"
             raise SettingsError(message)
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.path.stat()
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
             message = f"the spool {self.path} is another user's: name a directory of your own"
             raise SettingsError(message)
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            self.path.chmod(0o700)  # what is in it may be confidential
+        if stat.S_IMODE(found.st_mode) & 0o002:
+            # They could plant segments. It is not for us to change a directory we have not made.
+            message = f"anybody may write to the spool {self.path}: chmod 700 it, or name another"
+            raise SettingsError(message)
 
     def after_fork(self) -> None:
         """Forget what the parent has to tell."""
-        self._untold.clear()
+        self._begin()
 
     def sync(self) -> None:
         """Bring the names in it to the disk itself."""
@@ -96,12 +138,12 @@ class Directory:
     # ------------------------------------------------------------------ segments
 
     def names(self, signal: str = "") -> list[Path]:
-        """Return the paths of the segments, the oldest first."""
+        """Return the paths of the segments, the oldest first; none where they cannot be listed."""
         try:
-            found = [entry.name for entry in os.scandir(self.path) if entry.name.endswith(SUFFIX)]
-        except FileNotFoundError:
+            found = [path.name for path in self.path.iterdir()]
+        except OSError:  # out of descriptors, say
             return []
-        paths = [self.path / name for name in found]
+        paths = [self.path / name for name in found if name.endswith(SUFFIX)]
         named = [(name, path) for path in paths if (name := name_of(path)) is not None]
         return [path for name, path in sorted(named, key=_age) if signal in {"", name.signal}]
 
@@ -158,40 +200,50 @@ class Directory:
         if count <= 0:
             return
         self.told(reason, count)
-        try:
-            self._write_losses([Loss(time.time(), signal, reason, count, segment)])
-        except OSError:
-            self._untold[signal, reason] += count
+        with self._lock:
+            try:
+                self._write_losses([Loss(time.time(), signal, reason, count, segment)])
+            except OSError:
+                self._untold[signal, reason] += count
 
     def tell_untold(self) -> None:
-        """Write down what the disk did not take before."""
-        if not self._untold:
-            return
-        lines = [Loss(time.time(), *key, count) for key, count in self._untold.items()]
-        with contextlib.suppress(OSError):
-            self._write_losses(lines)
-            self._untold.clear()
+        """Write down what could not be written before."""
+        for _ in range(_TRIES):
+            if not self._untold:
+                return
+            with self._lock, contextlib.suppress(OSError):
+                now, told = time.time(), self._untold.copy()
+                self._write_losses([Loss(now, *key, count) for key, count in told.items()])
+                self._untold -= told
+                return
+            time.sleep(_TRY_SECONDS)
 
     def _write_losses(self, losses: list[Loss]) -> None:
+        """Add lines, all of them or none. Raises OSError, also where somebody else is at it."""
         path = self.path / _LOSSES
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
+            # Whoever sums the lines up puts another file in the place of this one.
+            if not lock(fd) or not same_file(path, fd):
+                raise BlockingIOError
+            size = os.fstat(fd).st_size
             data = b"".join(_encoder.encode(one) + b"\n" for one in losses)
+            if size and os.pread(fd, 1, size - 1) != b"\n":  # a line that a crash tore
+                data = b"\n" + data
             if os.write(fd, data) != len(data):
+                os.ftruncate(fd, size)
                 message = "the disk took a part only"
-                raise OSError(28, message)
-            large = os.fstat(fd).st_size > _MOST_LOSSES
+                raise OSError(errno.ENOSPC, message)
+            if size + len(data) > _MOST_LOSSES:
+                with contextlib.suppress(OSError):  # the lines are there
+                    self._sum_up(path)
         finally:
             os.close(fd)
-        if large:
-            with self.locked() as mine:
-                if mine:
-                    self._sum_up(path)
 
     def _sum_up(self, path: Path) -> None:
         """Write the sums instead of the lines, which would grow for ever."""
         lines = [Loss(time.time(), *key, count) for key, count in self.losses().items()]
-        new = path.with_suffix(".new")
+        new = path.with_suffix(".summed")
         new.write_bytes(b"".join(_encoder.encode(one) + b"\n" for one in lines))
         new.chmod(0o600)
         new.replace(path)
@@ -219,8 +271,8 @@ class Directory:
 
     @property
     def bytes(self) -> int:
-        """How many bytes the segments have."""
-        return sum(_bytes_of(path) for path in self.names())
+        """How many bytes the segments have, with what was to take the place of some."""
+        return sum(map(_bytes_of, (*self.names(), *self.path.glob(f"*{REPLACING}"))))
 
     def make_room(self, ours: Callable[[], list[Segment]]) -> None:
         """Bring the spool below its size, where it is above.
@@ -233,44 +285,52 @@ class Directory:
             return
         with self.locked() as mine:
             if mine:
-                wanted = int(self.max_bytes * 0.9)  # so that it is not done again at once
-                for lightest in (1, 2, 3):
-                    if self._thin(lightest, wanted, {one.path: one for one in ours()}):
-                        return
+                self._remove_replacements()
+                self._thin_all({one.path: one for one in ours()})
 
-    def _thin(self, lightest: int, wanted: int, ours: dict[Path, Segment]) -> bool:
-        """Drop what weighs less from the oldest segments; True once there is room."""
+    def _remove_replacements(self) -> None:
+        """Delete what a crash kept from taking a segment's place: whoever thins has the lock."""
+        for path in self.path.glob(f"*{REPLACING}"):
+            path.unlink(missing_ok=True)
+
+    def _thin_all(self, ours: dict[Path, Segment]) -> None:
+        """Drop what weighs least from all segments, then what weighs more, until there is room."""
         paths = self.names()
         size = sum(_bytes_of(path) for path in paths)
-        for path in paths:
-            if size <= wanted:
-                return True
-            segment = ours.get(path)
-            mine = segment is not None
-            if segment is None:
-                with contextlib.suppress(OSError, ValueError):
-                    segment = Segment.adopt(path)
-            if segment is None or segment.busy or segment.live:
-                continue
-            before = _bytes_of(path)
-            self._thinned(segment, lightest)
-            if not mine:
-                segment.close()
-            size -= before - _bytes_of(path)
-        return size <= wanted
+        wanted = int(self.max_bytes * 0.9)  # so that it is not done again at once
+        least = dict.fromkeys(paths, 0)  # what the lightest item of a segment weighs, if known
+        for lightest in range(1, HEAVIEST + 1):
+            for path in paths:
+                if size <= wanted:
+                    return
+                if least[path] < lightest:
+                    before = _bytes_of(path)
+                    least[path] = self._thin(path, ours.get(path), lightest)
+                    size -= before - _bytes_of(path)
 
-    def _thinned(self, segment: Segment, lightest: int) -> None:
-        name = name_of(segment.path)
+    def _thin(self, path: Path, ours: Segment | None, lightest: int) -> int:
+        """Drop what weighs less from one segment; return what its lightest item weighs then."""
+        segment = ours
+        if segment is None:
+            with contextlib.suppress(OSError, ValueError):
+                segment = Segment.adopt(path)
+        if segment is None or segment.busy or segment.live:
+            return HEAVIEST  # it is not to be touched now
+        name = name_of(path)
         signal = "" if name is None else name.signal
         try:
-            dropped, spoiled = segment.thin(lightest)
+            dropped, spoiled, least = segment.thin(lightest)
+            self.lose(signal, "size cap", dropped, path.name)
+            self.lose(signal, "corrupt", spoiled, path.name)
+            if segment.done:
+                path.unlink(missing_ok=True)
         except OSError as error:
-            boundary.warn("otel-agents: %s cannot be made smaller: %s", segment.path, error)
-            return
-        self.lose(signal, "size cap", dropped, segment.path.name)
-        self.lose(signal, "corrupt", spoiled, segment.path.name)
-        if segment.done:
-            segment.path.unlink(missing_ok=True)
+            boundary.warn("otel-agents: %s cannot be made smaller: %s", path, error)
+            return HEAVIEST
+        finally:
+            if ours is None:
+                segment.close()
+        return least
 
     # ------------------------------------------------------------------ what is in it
 

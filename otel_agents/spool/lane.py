@@ -7,7 +7,6 @@ those of dead processes among them, and goes on until all is delivered or refuse
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from otel_agents.boundary import boundary, caught
+from otel_agents.spool.memory import Memory
+from otel_agents.spool.pauses import Pauses
 from otel_agents.spool.segment import Batch, Segment, Source, TooLargeError
 from otel_agents.spool.shipping import Shipping
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from otel_agents.spool.destination import Destination
     from otel_agents.spool.directory import Directory
-    from otel_agents.spool.transport import Outcome
 
 SEGMENT_BYTES: Final = 4 << 20
 _SMALLEST_SEGMENT: Final = 64 << 10
@@ -37,14 +37,12 @@ _LINGER_SECONDS: Final = 1.0
 # While a backend is away, what is told is brought to the disk itself so often: a power failure
 # costs what came since. Otherwise it is delivered before that would be done.
 _SYNC_SECONDS: Final = 1.0
-_FIRST_BACKOFF: Final = 1.0
-_LAST_BACKOFF: Final = 30.0
-_LONGEST_WAIT: Final = 300.0  # whatever a Retry-After says
 _ADOPT_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 60.0
 _AWAY_SECONDS: Final = 1.5
-# Where the disk takes nothing, so much is kept in memory: bytes.
-_MEMORY_BYTES: Final = 8 << 20
+# How long the end of a program, and that of a lane, waits for who makes room.
+_TIDY_SECONDS: Final = 0.2
+_CLOSE_SECONDS: Final = 5.0
 
 _left_alone: Final[list[Any]] = []  # connections of the parent, in a forked child
 
@@ -74,22 +72,26 @@ class Lane:
         self._front = threading.RLock()
         self._live: Segment | None = None
         self._done: deque[Segment] = deque()  # ours and adopted, appended to no more
-        self._memory: deque[tuple[Source | None, bytes, int]] = deque()
-        self._memory_bytes = 0
+        self._memory = Memory()
         self._thread: threading.Thread | None = None
+        self._beginning = threading.Lock()
         # Not an event, whose lock a signal handler could find taken.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         self._closing = False
-        self._turned = False  # a segment was ended: the directory may be full
+        self._turned = False  # a segment was begun or ended: the directory may be full
         self._hurry = False
         self._shipping = Shipping(self.signal, self.destination)
-        self._failures = 0
-        self._not_before = 0.0
+        self._pauses = Pauses()
         self._adopted = 0.0
-        self._idle = threading.Condition(threading.Lock())
+        # Since when there has been something that is neither delivered nor on the disk itself.
+        self._since = self._read_at = time.monotonic()
+        self._read_to = 0
+        self._idle = threading.Condition()  # a signal handler may flush in a thread that does
         self._said = -_QUIET_SECONDS
         self.sent = 0  # items that were acknowledged
+        self.trouble = ""  # what the backend said when it last did not take something, for now
+        self._shut_out = False  # what others told is not taken from us
 
     # ------------------------------------------------------------------ appending
 
@@ -131,7 +133,16 @@ class Lane:
         if self._closing:
             message = "the spool is closed"
             raise OSError(message)
-        self._live = Segment.create(self._directory.path, self.signal)
+        self._turned = True
+        try:
+            made = Segment.create(self._directory.path, self.signal)
+        except FileNotFoundError:  # somebody has deleted the directory
+            self._directory.make()
+            made = Segment.create(self._directory.path, self.signal)
+        if self._live is None:
+            self._live = made
+        else:  # a signal handler made one meanwhile, and has appended to it
+            made.close(remove=True)
         return self._live
 
     def _turn(self) -> None:
@@ -144,33 +155,36 @@ class Lane:
 
     def _remember(self, source: Source | None, body: bytes, count: int) -> None:
         """Keep in memory what the disk does not take, as far as there is room."""
-        if self._closing or self._memory_bytes + len(body) > _MEMORY_BYTES:
-            self.lose("closed" if self._closing else "disk full", count)
-            return
-        self._memory.append((source, body, count))
-        self._memory_bytes += len(body)
+        if self._closing:
+            self.lose("closed", count)
+        elif not self._memory.keep(source, body, count):
+            self.lose("disk full", count)
 
     # ------------------------------------------------------------------ the sender's thread
 
     def _rouse(self) -> None:
         if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._closing:
-                    thread = threading.Thread(
-                        target=self._work, name=f"otel-agents-spool-{self.signal}", daemon=True
-                    )
-                    # Said before it is: a signal handler may append while it starts.
-                    self._thread = thread
-                    try:
-                        thread.start()
-                    except RuntimeError:  # the interpreter is ending: the next process sends it
-                        self._thread = None
-                        return
-                    except BaseException:  # an interrupt of the host's
-                        self._thread = None
-                        raise
+            # Whoever has it begins the thread; it may be this one, below a signal handler.
+            if not self._beginning.acquire(blocking=False):
+                return
+            try:
+                self._begin_thread()
+            finally:
+                self._beginning.release()
         self._asleep = False
         self._wake.put(None)
+
+    def _begin_thread(self) -> None:
+        if self._thread is None and not self._closing:
+            name = f"otel-agents-spool-{self.signal}"
+            self._thread = thread = threading.Thread(target=self._work, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending: the next process sends it
+                self._thread = None
+            except BaseException:  # an interrupt of the host's
+                self._thread = None
+                raise
 
     def _work(self) -> None:
         # Else an instrumentation of the HTTP client would make spans of sending spans.
@@ -184,7 +198,10 @@ class Lane:
             self._idle.notify_all()
 
     def _failed(self, error: Exception) -> None:
-        self._not_before = time.monotonic() + self._backoff()
+        self._pauses.begin()
+        with self._lock:
+            self._memory.put_back()
+        self._be_calm()
         # In strict mode this raises, but the thread must live on.
         with contextlib.suppress(Exception):
             caught(f"spool {self.signal}", error)
@@ -193,18 +210,19 @@ class Lane:
         """Send what there is, then sleep."""
         if self._turned:
             self._turned = False
-            with self._front:
+            with self._front, contextlib.suppress(OSError):
                 self._directory.make_room(self._thinnable)
-        wait = self._not_before - time.monotonic()
-        if wait > 0 and not self._hurry:
+        wait = self._pauses.left
+        if wait and not self._hurry:
             self._sync()
             self._sleep(min(wait, _SYNC_SECONDS))
             return
-        if self.failing:
+        if self.failing or time.monotonic() - self._since > _SYNC_SECONDS:
             self._sync()  # the next request may take its whole time
         with self._front:
             found = None if self._closing else self._next()
         if found is None:
+            self._since = self._read_at
             with self._idle:
                 self._idle.notify_all()
             self._asleep = True
@@ -217,7 +235,7 @@ class Lane:
             return
         segment, batch = found
         self._deliver(segment, batch)
-        if segment is None or not segment.live or not self._due():
+        if segment is None or not segment.live or self._pauses.left:
             return
         if batch.total < _BATCH_ITEMS and segment.size - segment.offset < _BATCH_BYTES:
             # Else what was told meanwhile would go in a request of a few items, and so on.
@@ -247,7 +265,7 @@ class Lane:
 
     def _next(self) -> tuple[Segment | None, Batch] | None:
         """Return what to send next, the oldest first."""
-        now = time.monotonic()
+        now = self._read_at = time.monotonic()
         if now - self._adopted > _ADOPT_SECONDS and not self._hurry:
             self._adopted = now
             self._directory.tell_untold()
@@ -255,27 +273,40 @@ class Lane:
         while True:
             with self._lock:
                 segment = self._done[0] if self._done else self._live
-                end = 0 if segment is None else segment.size
+                end = self._read_to = 0 if segment is None else segment.size
                 if segment is None or (segment.live and segment.done):
                     break
                 segment.busy = True
             batch = segment.read(_BATCH_ITEMS, _BATCH_BYTES, end)
-            if batch.spoiled or batch.lost:
-                self._directory.keep_spoiled(segment, batch.spoiled)
-                self.lose("corrupt", batch.lost, segment.path.name)
             if batch.total:
                 return segment, batch
             self._go_on(segment, batch)
-        return self._remembered()
+        with self._lock:
+            found = self._memory.take(_BATCH_ITEMS)
+        return None if found is None else (None, found)
 
     def _adopt(self) -> None:
-        adopted = self._directory.adopt(self.signal)
+        """Take a dead process's segment; one at a time, since each is an open file."""
+        with self._lock:
+            wanted = not self._shut_out and not any(one.adopted for one in self._done)
+        adopted = self._directory.adopt(self.signal) if wanted else None
         if adopted is not None:
             with self._lock:
                 self._done.appendleft(adopted)
 
+    def _give_back(self, segment: Segment) -> None:
+        """Leave what another process told to somebody whom the backend lets in."""
+        with self._front, self._lock:
+            if segment in self._done:
+                self._done.remove(segment)
+            segment.close()
+        self._shut_out = True
+
     def _go_on(self, segment: Segment, batch: Batch) -> None:
         """Leave a batch behind, and a segment that has no more."""
+        if batch.spoiled or batch.lost:
+            self._directory.keep_spoiled(segment, batch.spoiled)
+            self.lose("corrupt", batch.lost, segment.path.name)
         with self._front, self._lock:
             segment.acknowledge(batch)
             segment.busy = False
@@ -285,20 +316,9 @@ class Lane:
                     self._live = None
                 elif segment in self._done:
                     self._done.remove(segment)
-                    self._adopted = -_ADOPT_SECONDS  # there may be another
+                    if segment.adopted:
+                        self._adopted = -_ADOPT_SECONDS  # there may be another
                 segment.close(remove=True)
-
-    def _remembered(self) -> tuple[None, Batch] | None:
-        items, requests, total = [], [], 0
-        with self._lock:
-            taken = list(self._memory)[:_BATCH_ITEMS]
-        for source, body, count in taken:
-            total += count
-            if source is None:
-                requests.append((count, body))
-            else:
-                items.append((source, body))
-        return (None, Batch(items, requests, total, len(taken))) if total else None
 
     def _sync(self) -> None:
         with self._lock:
@@ -309,6 +329,7 @@ class Lane:
                 one.sync()
         if waiting:
             self._directory.sync()  # their names
+        self._since = time.monotonic()
 
     # ------------------------------------------------------------------ sending
 
@@ -318,38 +339,48 @@ class Lane:
         finally:
             if segment is not None:
                 segment.busy = False
+                if self._closing:
+                    segment.close(remove=segment.done)
 
     def _delivered(self, segment: Segment | None, batch: Batch) -> None:
         outcome, refused, rejected = self._shipping.ship(batch.items, batch.requests)
         if outcome.again:
-            self._not_before = time.monotonic() + self._pause(outcome)
+            with self._lock:
+                self._memory.put_back()
+            self._pauses.begin(outcome.after)
+            self.trouble = outcome.why
             self._say("cannot be delivered and is kept", outcome.why)
-            with self._idle:
-                self._idle.notify_all()
+            self._be_calm()
             return
-        self._failures = 0
-        self._not_before = 0.0
+        self._pauses.end()
         name = "" if segment is None else segment.path.name
+        if refused == batch.total and segment is not None and segment.adopted and not outcome.split:
+            # Not for what they are: the token, the path or the protocol is wrong here.
+            self.trouble = outcome.why
+            self._say("of another process was refused and is kept", outcome.why)
+            self._give_back(segment)
+            return
         if refused:
             self._say(f"was refused, {refused} items are lost", outcome.why)
             self.lose("refused", refused, name)
-        self.lose("rejected", min(rejected, batch.total - refused), name)
+        else:
+            self.trouble, self._shut_out = "", False
+        rejected = min(rejected, batch.total - refused)
+        self.lose("rejected", rejected, name)
         self.sent += batch.total - refused - rejected
         if segment is not None:
+            if segment is self._live and batch.end >= self._read_to:
+                self._since = self._read_at
             self._go_on(segment, batch)
             return
         with self._lock:
-            for _ in range(batch.end):
-                self._memory_bytes -= len(self._memory.popleft()[1])
+            self._memory.delivered()
 
-    def _backoff(self) -> float:
-        self._failures += 1
-        grown = min(_LAST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures - 1, 10))
-        return grown * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all try at once
-
-    def _pause(self, outcome: Outcome) -> float:
-        """Return how long to wait before the next request."""
-        return max(self._backoff(), min(outcome.after or 0.0, _LONGEST_WAIT))
+    def _be_calm(self) -> None:
+        """Let nobody who waits have the next request sent before its time."""
+        with self._idle:
+            self._hurry = False
+            self._idle.notify_all()
 
     def _say(self, what: str, why: str) -> None:
         now = time.monotonic()
@@ -363,7 +394,7 @@ class Lane:
     @property
     def failing(self) -> bool:
         """Whether the last request failed, so that waiting for the next makes little sense."""
-        return self._failures > 0
+        return self._pauses.failing
 
     def flush(self, deadline: float) -> bool:
         """Wait until all is delivered; False if it takes too long, or the backend is away.
@@ -377,7 +408,7 @@ class Lane:
         with self._idle:
             while not self._nothing_waits():
                 left = deadline - time.monotonic()
-                if left <= 0 or self._thread is None or (self.failing and not self._due()):
+                if left <= 0 or self._thread is None or (self.failing and self._pauses.left):
                     break
                 self._idle.wait(min(left, 0.05))
             self._hurry = False
@@ -391,9 +422,6 @@ class Lane:
         if not self._nothing_waits():
             self._rouse()
 
-    def _due(self) -> bool:
-        return time.monotonic() >= self._not_before
-
     def drain(self, deadline: float) -> bool:
         """Send in this thread what dead processes left; False if something is left at the end."""
         while True:
@@ -403,25 +431,30 @@ class Lane:
             if found is None:
                 return not self._done
             self._deliver(*found)
-            if self._failures:
-                wait = self._not_before - time.monotonic()
+            if self._shut_out:
+                return False
+            if self.failing:
+                wait = self._pauses.left
                 if time.monotonic() + wait > deadline:
                     return False
-                time.sleep(max(0.0, wait))
+                time.sleep(wait)
 
     def tidy(self) -> None:
         """Leave nothing behind that need not be: what waits is in files, for the next process."""
-        with self._front, self._lock:
-            lost = 0
-            while self._memory:
-                source, body, count = self._memory.popleft()
+        lost = 0
+        with self._lock:
+            for source, body, count in self._memory.empty():
                 lost += 0 if self._written(source, body, count) else count
-            self._memory_bytes = 0
-            self.lose("closed", lost)
-            live = self._live
-            if live is not None and live.done and not live.busy:
-                live.close(remove=True)
-                self._live = None
+        self.lose("closed", lost)
+        if self._front.acquire(timeout=_TIDY_SECONDS):
+            try:
+                with self._lock:
+                    live = self._live
+                    if live is not None and live.done and not live.busy:
+                        live.close(remove=True)
+                        self._live = None
+            finally:
+                self._front.release()
         self._directory.tell_untold()
 
     def _written(self, source: Source | None, body: bytes, count: int) -> bool:
@@ -439,17 +472,24 @@ class Lane:
     def close(self) -> None:
         """Let go of the segments; what comes from now on is counted as lost."""
         self.tidy()
-        with self._front, self._lock:
-            self._closing = True
+        self._closing = True
+        if self._front.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                self._let_go()
+            finally:
+                self._front.release()
+        self._wake.put(None)
+        with self._idle:
+            self._idle.notify_all()
+
+    def _let_go(self) -> None:
+        with self._lock:
             live = [] if self._live is None else [self._live]
             for segment in (*self._done, *live):
                 if not segment.busy:
                     segment.close(remove=segment.done)
             self._done.clear()
             self._live = None
-        self._wake.put(None)
-        with self._idle:
-            self._idle.notify_all()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the segments are the parent's."""

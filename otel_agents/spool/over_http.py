@@ -8,12 +8,13 @@ import threading
 import time
 import zlib
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
-
-import requests
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.spool.transport import MAX_REPLY, MESSAGE, Outcome, rejected, short
 from otel_agents.spool.watched import watched
+
+if TYPE_CHECKING:
+    import requests
 
 # The codes that the OTLP specification lets a client retry.
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
@@ -75,7 +76,7 @@ class HttpTransport:
             ) as response:
                 return self._outcome(response)
         except Exception as error:  # noqa: BLE001 - whatever a backend can do to a client
-            return Outcome(again=_may_pass(error), why=short(error))
+            return Outcome(again=True, why=short(error))  # no backend has refused it
         finally:
             late.cancel()
 
@@ -121,19 +122,3 @@ def retry_after(text: str | None) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wanted - time.time())
-
-
-def _may_pass(error: Exception) -> bool:
-    """Say whether a request that failed without an answer may succeed later.
-
-    What cannot be sent at all, as a URL that is none, will fail for ever.
-    """
-    return not isinstance(
-        error,
-        (
-            requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.MissingSchema,
-            requests.exceptions.InvalidHeader,
-        ),
-    )

@@ -27,7 +27,7 @@ REQUEST: Final = 4  # group: how many items are in it; the body is a whole expor
 _MARK: Final = b"\xa7rec"
 _START: Final = struct.Struct("<4sBBIII")  # mark, kind, weight, number, group, bytes of the body
 _SUM: Final = struct.Struct("<I")
-_FRAME: Final = _START.size + _SUM.size
+FRAME_BYTES: Final = _START.size + _SUM.size
 # One record at the most; a receiver takes requests of 64 MiB at the most.
 MAX_BODY: Final = 32 << 20
 
@@ -101,10 +101,10 @@ def records(data: bytes, base: int = 0) -> Iterator[Record | Spoiled]:
 
 
 def _record(data: bytes, at: int, base: int) -> Record | None:
-    if at + _FRAME > len(data):
+    if at + FRAME_BYTES > len(data):
         return None
     mark, kind, weight, number, group, size = _START.unpack_from(data, at)
-    begin = at + _FRAME
+    begin = at + FRAME_BYTES
     if mark != _MARK or not RESOURCE <= kind <= REQUEST or size > len(data) - begin:
         return None
     body = data[begin : begin + size]

@@ -17,6 +17,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.spool.records import (
+    FRAME_BYTES,
     HEAD_BYTES,
     ITEM,
     MAX_BODY,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX: Final = ".seg"
+REPLACING: Final = ".new"  # what is to take a segment's place
+HEAVIEST: Final = 3  # more than any item weighs
 _NAME: Final = re.compile(r"(traces|metrics|logs)-(\d{20})-(\d+)-[0-9a-f]{8}\.seg")
 _MOST_BYTES: Final = 2 * MAX_BODY  # of a segment: it is read whole
 _MOST_SEEN: Final = 1000
@@ -77,6 +80,8 @@ class Batch(NamedTuple):
     # What was found spoiled on the way: how many items, and from where to where.
     lost: int = 0
     spoiled: tuple[Spoiled, ...] = ()
+    # The number that the item behind it has to have.
+    expected: int = 1
 
 
 def name_of(path: Path) -> Name | None:
@@ -99,9 +104,11 @@ class Segment:
         self.offset = self.delivered = HEAD_BYTES
         self.waiting = 0
         self.live = False
+        self.adopted = False  # it was another process's
         self.busy = False  # the sender has items of it in hand
         self.synced = 0
         self._number = 0  # of the last item
+        self._sources = 0  # how many numbers were given to sources, and to resources
         self._groups: dict[Source, int] = {}
         self._resources: dict[tuple[bytes, str], int] = {}
         # The objects are kept with their group's number, so that no other can take their ids.
@@ -124,7 +131,7 @@ class Segment:
                 os.pwrite(fd, head(), 0)
                 # Between its making and its lock another process may take it for a dead one's,
                 # and delete it, since it is empty.
-                if lock(fd) and _same(path, fd):
+                if lock(fd) and same_file(path, fd):
                     made = cls(path, fd, HEAD_BYTES)
                     made.live = True
                     return made
@@ -146,7 +153,7 @@ class Segment:
         except FileNotFoundError:
             return None
         try:
-            if not lock(fd) or not _same(path, fd):
+            if not lock(fd) or not same_file(path, fd):
                 os.close(fd)
                 return None
             return cls._recovered(path, fd)
@@ -158,6 +165,7 @@ class Segment:
     def _recovered(cls, path: Path, fd: int) -> Segment:
         size = os.fstat(fd).st_size
         found = cls(path, fd, max(size, HEAD_BYTES))
+        found.adopted = True
         delivered = delivered_of(os.pread(fd, HEAD_BYTES, 0), size)
         if size > _MOST_BYTES:
             message = "longer than any segment of a spool"
@@ -215,10 +223,11 @@ class Segment:
             key = (source.resource, source.resource_url)
             of = self._resources.get(key)
             if of is None:
-                of = len(self._resources) + 1
+                # Taken before it is written: a signal handler may write a source in between.
+                self._sources = of = self._sources + 1
                 self._append(RESOURCE, 0, of, _with_url(source.resource_url, source.resource))
                 self._resources[key] = of
-            number = len(self._groups) + 1
+            self._sources = number = self._sources + 1
             body = _PREFIX.pack(of) + _with_url(source.scope_url, source.scope)
             self._append(SCOPE, 0, number, body)
             self._groups[source] = number
@@ -229,16 +238,17 @@ class Segment:
             message = f"{len(body)} bytes are more than a receiver takes"
             raise TooLargeError(message)
         count = 1 if kind == ITEM else group if kind == REQUEST else 0
-        self._number += count
-        data = framed(kind, weight, self._number, group, body)
-        # Reserved before it is written: a signal handler may append in between.
+        length = FRAME_BYTES + len(body)
+        # Both are reserved before anything is called: a signal handler, which may append in
+        # between, runs where something is.
         at = self.size
-        self.size = end = at + len(data)
+        self.size = end = at + length
+        self._number = number = self._number + count
         written = -1
         try:
-            written = os.pwrite(self.fd, data, at)
+            written = os.pwrite(self.fd, framed(kind, weight, number, group, body), at)
         finally:
-            if written != len(data):
+            if written != length:
                 if self.size == end:
                     self.size = at
                     self._number -= count
@@ -256,6 +266,7 @@ class Segment:
         requests: list[tuple[int, bytes]] = []
         spoiled: list[Spoiled] = []
         count = lost = taken = 0
+        expected = self._expected
         data = os.pread(self.fd, end - at, at)
         if len(data) < end - at:  # somebody cut the file
             spoiled.append(Spoiled(at + len(data), end, 1))
@@ -272,9 +283,9 @@ class Segment:
                 continue
             full = count + size > most_items or taken + len(one.body) > most_bytes
             if count and full:
-                return Batch(items, requests, count, one.start, lost, tuple(spoiled))
-            lost += max(0, one.number - size + 1 - self._expected)
-            self._expected = one.number + 1
+                return Batch(items, requests, count, one.start, lost, tuple(spoiled), expected)
+            lost += max(0, one.number - size + 1 - expected)
+            expected = one.number + 1
             source = self._known_scopes.get(one.group)
             if one.kind == REQUEST:
                 requests.append((size, one.body))
@@ -286,7 +297,7 @@ class Segment:
                 continue
             count += size
             taken += len(one.body)
-        return Batch(items, requests, count, end, lost, tuple(spoiled))
+        return Batch(items, requests, count, end, lost, tuple(spoiled), expected)
 
     def _define(self, one: Record) -> None:
         if one.kind == RESOURCE:
@@ -301,17 +312,20 @@ class Segment:
     def acknowledge(self, batch: Batch) -> None:
         """Go on behind what was delivered or given up; a crash from now on does not repeat it."""
         self.offset = self.delivered = batch.end
+        self._expected = batch.expected
         self.waiting = max(0, self.waiting - batch.total)
         with contextlib.suppress(OSError):  # then a crash repeats it, which loses nothing
             os.pwrite(self.fd, head(batch.end), 0)
 
-    def thin(self, lightest: int) -> tuple[int, int]:
-        """Leave only what weighs at least so much; return how many items went, and were spoiled.
+    def thin(self, lightest: int) -> tuple[int, int, int]:
+        """Leave only what weighs at least so much.
 
-        The file is replaced by a smaller one of the same name, so a crash leaves one or the other.
-        Raises OSError where the disk does not take it.
+        Return how many items went, how many were spoiled, and the least weight that is left, which
+        is `HEAVIEST` or more where nothing is. The file is replaced by a smaller one of the same
+        name, so a crash leaves one or the other. Raises OSError where the disk does not take it.
         """
         dropped = lost = number = 0
+        least = HEAVIEST
         expected = self._expected
         kept = bytearray(head())
         for one in records(os.pread(self.fd, self.size - HEAD_BYTES, HEAD_BYTES), HEAD_BYTES):
@@ -328,17 +342,19 @@ class Segment:
                     dropped += count
                     continue
                 number += count
+                least = min(least, one.weight)
             kept += framed(one.kind, one.weight, number, one.group, one.body)
         if dropped or lost:
             self._replace(bytes(kept), number)
-        return dropped, lost
+        return dropped, lost, least
 
     def _replace(self, data: bytes, items: int) -> None:
-        new = self.path.with_suffix(".new")
+        new = self.path.with_suffix(REPLACING)
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             lock(fd)  # it is new, and ours
             _write_all(fd, data)
+            _sync(fd)  # it may stand for one that was
             new.replace(self.path)
         except BaseException:
             os.close(fd)
@@ -410,7 +426,7 @@ def lock(fd: int) -> bool:
     return True
 
 
-def _same(path: Path, fd: int) -> bool:
+def same_file(path: Path, fd: int) -> bool:
     """Say whether a path still names the file that is open."""
     try:
         named = path.lstat()

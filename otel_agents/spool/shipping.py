@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from otel_agents.spool.transport import Outcome, Transport
 
 # Requests that one batch may cost when a part of it is looked for that is taken.
-_MOST_SPLITS: Final = 24
+_MOST_SPLITS: Final = 128
 
 
 class Shipping:

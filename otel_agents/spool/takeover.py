@@ -6,11 +6,13 @@ SDK's exporter goes on as without a spool.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
+from otel_agents.boundary import boundary
 from otel_agents.spool.destination import of_exporter
 from otel_agents.spool.processors import SpoolLogs, SpoolMetrics, SpoolSignals, SpoolSpans
 
@@ -50,7 +52,13 @@ class Takeover:
         if self.spool is None:
             self.spool = self._open()
         lane = self.spool.lane(signal, destination)
-        return None if lane is None else (self.spool, lane)
+        if lane is None:
+            boundary.warn(
+                "otel-agents: a second OTLP exporter of %s, to %s, is left as it is: the spool has "
+                "one end point for each kind of data", signal, destination.endpoint,
+            )  # fmt: skip
+            return None
+        return self.spool, lane
 
     def _spans(self, provider: Any) -> None:
         line: Any = getattr(provider, "_active_span_processor", None)
@@ -102,8 +110,9 @@ class Takeover:
 def _queued(processor: Any) -> Iterator[Any]:
     """Yield the spans that a batch processor has not exported yet, and take them away."""
     queue = getattr(getattr(processor, "_batch_processor", None), "_queue", None)
-    while queue:
-        yield queue.pop()
+    with contextlib.suppress(IndexError):  # its worker takes from it too
+        while queue:
+            yield queue.pop()
 
 
 def _is_ours(processor: Any) -> bool:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from otel_agents.spool.destination import of_environment
-from otel_agents.spool.directory import Directory
-from otel_agents.spool.lane import Lane
-from otel_agents.spool.spool import source_of
+from otel_agents.spool.pauses import Pauses
 
 from .kit import PATIENCE, command, environment, start, told_by
 
@@ -45,11 +43,11 @@ def asked(zoo: Zoo, beast: str, protocol: str, monkeypatch: pytest.MonkeyPatch) 
         transport.close()
 
 
-def pause_of(outcome: Outcome, directory: Path) -> float:
+def pause_of(outcome: Outcome) -> float:
     """Return how long a lane waits after an outcome, its first."""
-    spool = Directory(directory, 1 << 20)
-    lane = Lane("traces", spool, of_environment("traces"), source_of)
-    return lane._pause(outcome)
+    pauses = Pauses()
+    pauses.begin(outcome.after)
+    return pauses.left
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,6 @@ def pause_of(outcome: Outcome, directory: Path) -> float:
 )
 def test_the_pause_is_what_the_backend_asked_for(
     zoo: Zoo,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     beast: str,
     protocol: str,
@@ -80,7 +77,7 @@ def test_the_pause_is_what_the_backend_asked_for(
     outcome = asked(zoo, beast, protocol, monkeypatch)
 
     assert outcome.again
-    assert least <= pause_of(outcome, tmp_path) <= most
+    assert least <= round(pause_of(outcome), 2) <= most
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import otel_agents as oa
 from otel_agents import checkpoints as automation
 from otel_agents.boundary import boundary
 from otel_agents.checkpoint import catalog, locks, snapshot
+from otel_agents.checkpoint.record import About
 from otel_agents.checkpoint.repository import Repository
 from otel_agents.checkpoint.restore import restore
 from otel_agents.checkpoints import AutoCheckpoints, taken
@@ -533,10 +535,77 @@ def test_agents_at_work_hold_off_restores(saving: Captured, tree: Path) -> None:
     assert not at_work(tree)
 
 
+# No settings, and no folder of ours but what checkpoints by hand have left.
+BUSY = """
+import sys
+import otel_agents as oa
+with oa.run("shop"), oa.agent("busy"):
+    print("busy", flush=True)
+    sys.stdin.read()
+"""
+
+
+def busy(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a program whose agent works until its input ends."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("OTEL_AGENTS_")}
+    process = subprocess.Popen(  # noqa: S603 - the program above
+        [sys.executable, "-c", BUSY],
+        cwd=folder,
+        env=kept | variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "busy\n"
+    return process
+
+
+@pytest.mark.parametrize("place", ["here", "inside", "worktree"])
+def test_they_do_in_a_program_that_takes_none_itself(tree: Path, place: str) -> None:
+    """Where somebody takes checkpoints by hand, no table `[checkpoint]` is needed for that."""
+    if place == "worktree":
+        git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)  # noqa: S603
+        tree = tree.parent / "linked"
+        subprocess.run([*git, "worktree", "add", "-q", str(tree)], check=True)  # noqa: S603
+    repository = Repository.find(tree)
+    saved = snapshot.create(repository, About(message="by hand"))
+    folder = tree / "inside" if place == "inside" else tree
+    folder.mkdir(exist_ok=True)
+    program = busy(folder)
+    try:
+        with pytest.raises(CheckpointError, match=rf"Agents are at work \(pid {program.pid}\)"):
+            restore(repository, saved.id)
+        assert restore(repository, saved.id, force=True).undo_id
+    finally:
+        _, warnings = program.communicate()
+    assert (program.returncode, warnings) == (0, "")
+    assert restore(repository, saved.id).undo_id
+    assert stored(tree) == [
+        "by hand", f"Before the restore of {saved.id}", f"Before the restore of {saved.id}",
+    ]  # fmt: skip
+
+
+def test_where_none_are_taken_git_is_not_asked(tree: Path, tmp_path: Path) -> None:
+    """A program without the table leaves nothing in a repository, and runs nothing for it."""
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\n: > {tmp_path}/asked\n")
+    git.chmod(0o755)
+    program = busy(tree, PATH=str(git.parent))
+    program.communicate()
+    assert program.returncode == 0
+    assert not (tmp_path / "asked").exists()
+    assert not (tree / ".git" / "otel-agents").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_holds_nothing_and_takes_its_own(saving: Captured, tree: Path) -> None:
     """The parent's lock stays the parent's, and a child goes on with locks of its own."""
     read, write = os.pipe()
+    ready, here = os.pipe()
     with oa.run("shop"):
         with oa.agent("outer"):
             child = os.fork()
@@ -544,6 +613,7 @@ def test_a_forked_child_holds_nothing_and_takes_its_own(saving: Captured, tree: 
                 code = 1
                 try:
                     os.close(write)
+                    os.write(here, b"x")  # it has let go of what it has from its parent
                     os.read(read, 1)  # until the parent's agent has ended
                     (tree / "a.txt").write_text("child\n")
                     with oa.agent("inner"):
@@ -551,6 +621,9 @@ def test_a_forked_child_holds_nothing_and_takes_its_own(saving: Captured, tree: 
                 finally:
                     os._exit(code)
             os.close(read)
+            os.close(here)
+            assert os.read(ready, 1)
+            os.close(ready)
             assert at_work(tree)
         assert not at_work(tree)
         os.close(write)

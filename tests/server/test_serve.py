@@ -284,6 +284,7 @@ def test_the_store_is_tidied_as_the_settings_say(
     from otel_agents.server import serve
 
     monkeypatch.setattr(serve, "_FIRST_MAINTAIN_SECONDS", 0.05)
+    monkeypatch.setattr(serve, "_MAINTAIN_SECONDS", 0.05)
     kept = serving(Settings(retention={"retain_days": 0.002}))  # 173 s
     fill(kept.store)
     wait_until(lambda: ids(kept) == {"run-2", "run-3"})

@@ -96,7 +96,7 @@ def test_without_a_spool_a_soak_finds_what_a_kill_costs(tmp_path: Path) -> None:
     assert ended == [0, 0]
     assert {kind for kind, _ in found.lost} == {"span"}
     assert not found.doubled | found.unknown | found.altered | found.stuck
-    assert 990_000 < found.missing < 1_000_000
+    assert 900_000 < found.missing < 1_000_000
 
 
 class Programs:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from otel_agents.errors import SettingsError
+from otel_agents.spool import directory as directory_module
 from otel_agents.spool.directory import Directory
 from otel_agents.spool.segment import Segment, Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Losses
 
 SOURCE = Source(b"resource", "", b"scope", "")
@@ -167,12 +169,44 @@ def test_what_the_living_hold_is_not_dropped(tmp_path: Path, losses: Losses) -> 
 
 
 def test_the_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Even if it was there before, and open to all."""
+    """One that is made can be read by nobody else."""
+    Directory(tmp_path / "a" / "spool", 1).make()
+    assert (tmp_path / "a" / "spool").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    """It may be there for something else; segments are their owner's in any."""
     path = tmp_path / "spool"
-    path.mkdir(mode=0o777)
+    path.mkdir(mode=0o755)
+    path.chmod(0o755)
+    directory = Directory(path, 1)
+    directory.make()
+    segment = Segment.create(path, "traces")
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert segment.path.stat().st_mode & 0o777 == 0o600
+    segment.close()
+
+
+def test_a_directory_that_anybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Whoever could put a segment there would have it sent."""
+    path = tmp_path / "spool"
+    path.mkdir()
     path.chmod(0o777)
-    Directory(path, 1).make()
-    assert path.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(SettingsError, match="chmod 700 it, or name another"):
+        Directory(path, 1).make()
+
+
+def test_files_without_locks_are_no_place_for_a_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network filesystems have none: a dead process's segment could not be told."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("otel_agents.spool.segment.fcntl.flock", no_locks)
+    with pytest.raises(SettingsError, match="name a local directory"):
+        Directory(tmp_path / "spool", 1).make()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a directory another user's")
@@ -234,3 +268,73 @@ def test_a_process_that_is_killed_gives_its_segments_up(directory: Directory) ->
         assert time.monotonic() < ends
     assert segment.read(10, 1000).items == [(Source(b"r", "", b"s", ""), b"mine")]
     segment.close()
+
+
+def test_losses_of_many_at_once_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each writer is a process's: none loses a line to another, or to who sums the lines up."""
+    monkeypatch.setattr(directory_module, "_MOST_LOSSES", 2000)
+    writers = [Directory(tmp_path, 1) for _ in range(4)]
+
+    def lose(writer: Directory) -> None:
+        for _ in range(100):
+            writer.lose("traces", "refused", 1)
+        while writer._untold:
+            writer.tell_untold()
+
+    threads = [threading.Thread(target=lose, args=(one,)) for one in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert writers[0].losses() == {("traces", "refused"): 400}
+
+
+def test_a_torn_line_of_losses_costs_no_other(tmp_path: Path) -> None:
+    """A crash, or a full disk, may leave the beginning of one."""
+    directory = Directory(tmp_path, 1)
+    directory.lose("traces", "refused", 2)
+    with (tmp_path / "losses.jsonl").open("ab") as file:
+        file.write(b'{"time":1,"sig')
+    directory.lose("traces", "refused", 3)
+    assert directory.losses() == {("traces", "refused"): 5}
+
+
+def test_losses_that_cannot_be_summed_up_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines are there already."""
+    monkeypatch.setattr(directory_module, "_MOST_LOSSES", 0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Directory, "_sum_up", full)
+    directory = Directory(tmp_path, 1)
+    directory.lose("traces", "refused", 5)
+    directory.tell_untold()
+    assert directory.losses() == {("traces", "refused"): 5}
+
+
+def test_what_a_crash_kept_from_replacing_a_segment_goes(tmp_path: Path, losses: Losses) -> None:
+    """It counts as bytes of the spool, and is deleted when room is made."""
+    directory = Directory(tmp_path, 100, losses)
+    (tmp_path / "traces-1.new").write_bytes(bytes(200))
+    assert directory.bytes == 200
+    directory.make_room(list)
+    assert not (tmp_path / "traces-1.new").exists()
+    assert losses == {}
+
+
+def test_what_cannot_be_listed_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has no descriptor left goes on with the segments it has."""
+    directory = Directory(tmp_path, 100)
+    left_behind(directory, 0)
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(Path, "iterdir", none_left)
+    assert directory.names() == []
+    assert directory.adopt("traces") is None

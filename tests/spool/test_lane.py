@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import threading
@@ -14,9 +13,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_agents.boundary import boundary
 from otel_agents.spool import lane as lane_module
+from otel_agents.spool import memory, pauses
 from otel_agents.spool.directory import Directory
 from otel_agents.spool.lane import Lane
 from otel_agents.spool.segment import Segment, Source
+from tests.forking import Forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(boundary, "strict", False)
     monkeypatch.setattr(boundary, "warn", lambda text, *args: found.append(text % args))
-    monkeypatch.setattr(lane_module, "_FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(lane_module, "_LINGER_SECONDS", 0.01)
     return found
 
@@ -119,12 +120,12 @@ def test_a_wait_that_is_asked_for_is_kept_within_bounds(
     lane: Lane, backend: Backend, monkeypatch: pytest.MonkeyPatch, header: str, least: float
 ) -> None:
     """Retry-After in seconds is honoured up to five minutes; what it is not is passed over."""
-    monkeypatch.setattr(lane_module, "_FIRST_BACKOFF", 1.0)
+    monkeypatch.setattr(pauses, "FIRST_SECONDS", 1.0)
     backend.answers = [(503, {"Retry-After": header})]
     end(lane, names(1))
     backend.wait(lambda: backend.refused == 1)
     assert not lane.flush(in_a_minute())
-    pause = lane._not_before - time.monotonic()
+    pause = lane._pauses.left
     assert max(0.0, least - 1) < pause <= max(least, 1.2)
 
 
@@ -237,7 +238,7 @@ def test_disk_full_and_backend_away_loses_no_more_than_it_must(
     backend: Backend, directory: Directory, losses: Losses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded; created = kept + dropped, and what is kept goes to disk once it can."""
-    monkeypatch.setattr(lane_module, "_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(memory, "_MOST_BYTES", 1000)
     backend.close()
     lane = Lane("traces", directory, backend.destination(), lambda *_: SOURCE)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -327,12 +328,12 @@ def test_a_forked_child_has_a_lane_of_its_own(
     """It neither sends nor spoils what its parent has, and what it appends is delivered."""
     backend.answers = [503] * 3
     end(lane, names(10))
-    child = os.fork()
-    if child == 0:
+
+    def child() -> None:
         lane.after_fork()
         end(lane, names(10, 10))
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    Forked(child).end()
     backend.wait(lambda: set(names(10)) <= set(backend.spans()))
     ends = in_a_minute()
     other = Lane("traces", directory, backend.destination(), lambda *_: SOURCE)

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from otel_agents.boundary import boundary
 from otel_agents.signals import Ids, Signal
 from otel_agents.spool.destination import of_environment, of_exporter
 from otel_agents.spool.processors import SpoolSpans
@@ -167,8 +168,12 @@ def test_what_a_program_made_itself_is_left_alone(
     tracers.shutdown()
 
 
-def test_a_second_end_point_keeps_its_exporter(takeover: Takeover, backend: Backend) -> None:
-    """One spool has one destination a kind of data; the other goes on as without."""
+def test_a_second_end_point_keeps_its_exporter(
+    takeover: Takeover, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One spool has one destination a kind of data; the other goes on, and it is said."""
+    said: list[str] = []
+    monkeypatch.setattr(boundary, "warn", lambda text, *args: said.append(text % args))
     tracers = TracerProvider()
     first, second = BatchSpanProcessor(exporter(backend)), BatchSpanProcessor(exporter(backend))
     tracers.add_span_processor(first)
@@ -176,6 +181,8 @@ def test_a_second_end_point_keeps_its_exporter(takeover: Takeover, backend: Back
     takeover.of(tracers, None, None)
     assert [type(one) for one in line_of(tracers)] == [SpoolSpans, BatchSpanProcessor]
     assert line_of(tracers)[1] is second
+    assert len(said) == 1
+    assert f"a second OTLP exporter of traces, to {backend.url}/v1/traces, is left" in said[0]
     tracers.shutdown()
 
 
