@@ -15,7 +15,7 @@ from dashboards.alerting import (
     seconds,
     share,
 )
-from dashboards.promql import grown, now
+from dashboards.promql import LONG_GAP, grown, now
 from dashboards.rules import ATTEMPTS_ENDED, CRITICS, LATENCY, RETRIES, TOOLS, VALIDATED
 from dashboards.thresholds import LATENCY_SHARE, LATENCY_WINDOW, THRESHOLDS
 from otel_agents import reasons
@@ -52,7 +52,10 @@ def _low(name: str, judged: Judged) -> str:
 
 
 def _rate_limited() -> str:
-    """Return the share of all tries of a model that a provider answered with 429."""
+    """Return the share of all tries of a model that a provider answered with 429.
+
+    Tries are not counted by provider: where several serve one model, the share is of all of theirs.
+    """
     name = "ProviderRateLimited"
     limited = grown(MODEL_ERRORS, _within(name), by=_PROVIDER, where={"reason": _RATE_LIMITED})
     tries = grown(MODEL_ATTEMPTS, _within(name), by=_MODEL)
@@ -99,7 +102,7 @@ AGENTS: Final = (
     Alert(
         "ProviderRateLimited", "warning", "agents", _PROVIDER, _rate_limited(),
         "A provider answers that too much is asked of it.",
-        f"{label('provider')} answered {SHARE} of the tries of {label('model')} by "
+        f"{label('provider')} answered {SHARE} of all tries of {label('model')} by "
         f"{label('job')} with 429; the limit is {share('ProviderRateLimited')}.",
     ),
 )  # fmt: skip
@@ -139,7 +142,7 @@ WORKERS: Final = (
             "CheckpointFailing",
             grown(
                 CHECKPOINTS, _within("CheckpointFailing"), by=("job",),
-                where={"result": "error"},
+                where={"result": "error"}, before=LONG_GAP,
             ),
         ),
         "A checkpoint could not be taken.",

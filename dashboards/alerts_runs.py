@@ -15,12 +15,14 @@ from dashboards.alerting import (
     seconds,
     share,
 )
-from dashboards.promql import grown, now
+from dashboards.promql import LONG_GAP, grown, now
 from dashboards.rules import COST_GROWN, failure_ratio, runs_ended
 from dashboards.thresholds import (
     BURN_FAST,
     BURN_SLOW,
+    COST_AFTER_SEASON,
     COST_FALLBACK,
+    COST_SAMPLES,
     COST_SEASON,
     COST_WINDOW,
     OBJECTIVE,
@@ -50,15 +52,24 @@ def _burning(name: str, burns: tuple[Burn, ...]) -> str:
 
 
 def _cost_spike() -> str:
-    season = f"{COST_GROWN} offset {COST_SEASON} > 0"
-    day = f"avg_over_time({COST_GROWN}[{COST_FALLBACK}] offset {COST_WINDOW}) > 0"
+    """Return how many times as much was spent as it used to be.
+
+    What was spent within the last hour climbs for the first hour of a program, whatever it spends:
+    of last week it is the most until an hour later, and of the last day only what has been known
+    for an hour.
+    """
+    season = f"max_over_time({COST_GROWN}[{COST_WINDOW}] offset {COST_AFTER_SEASON}) > 0"
+    before = f"{COST_GROWN}[{COST_FALLBACK}] offset {COST_WINDOW}"
+    known = f"count_over_time({before}) >= {COST_SAMPLES}"
+    day = f"(avg_over_time({before}) > 0 and {known})"
     compared = over("CostSpike", f"{COST_GROWN} / ({season} or {day})")
     return f"{compared} and {enough('CostSpike', COST_GROWN)}"
 
 
 def _budget(name: str, level: str) -> str:
     window = THRESHOLDS[name].window
-    return over(name, grown(BUDGET_EVENTS, window, by=_BUDGET, where={"level": level}))
+    where = {"level": level}
+    return over(name, grown(BUDGET_EVENTS, window, by=_BUDGET, where=where, before=LONG_GAP))
 
 
 _FAILURES: Final = THRESHOLDS["RunFailureRate"].window
@@ -113,8 +124,8 @@ MONEY: Final = (
     Alert(
         "CostSpike", "warning", "cost", ("job",), _cost_spike(),
         "Much more money is spent than usually.",
-        f"{label('job')} spent {NUMBER} times as much within the last {COST_WINDOW} as in the same "
-        f"hour {COST_SEASON} ago, or, where nothing was spent then, as in an hour of the last "
+        f"{label('job')} spent {NUMBER} times as much within the last {COST_WINDOW} as around the "
+        f"same hour {COST_SEASON} ago, or, where nothing was spent then, as in an hour of the last "
         f"{COST_FALLBACK}.",
     ),
     Alert(
@@ -133,7 +144,9 @@ MONEY: Final = (
         "TokensUnpriced", "warning", "cost", _PRICED,
         over(
             "TokensUnpriced",
-            grown(TOKENS_UNPRICED, THRESHOLDS["TokensUnpriced"].window, by=_PRICED),
+            grown(
+                TOKENS_UNPRICED, THRESHOLDS["TokensUnpriced"].window, by=_PRICED, before=LONG_GAP
+            ),
         ),
         "Tokens are used whose price is unknown, so costs and budgets are too low.",
         f"{label('job')} used {NUMBER} tokens of {label('model')} by {label('provider')} within "

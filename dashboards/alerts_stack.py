@@ -16,8 +16,8 @@ from dashboards.alerting import (
     seconds,
     share,
 )
-from dashboards.foreign import per_second
-from dashboards.promql import grown, grown_of, now, ratio, select
+from dashboards.foreign import failed, per_second
+from dashboards.promql import LONG_GAP, grown, now, ratio, select
 from dashboards.thresholds import THRESHOLDS
 from otel_agents import server_vocabulary as server
 from otel_agents.vocabulary import INSTRUMENTATION_MISSING, TELEMETRY_DROPPED, Metric
@@ -25,8 +25,11 @@ from otel_agents.vocabulary import INSTRUMENTATION_MISSING, TELEMETRY_DROPPED, M
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The jobs of the stack's own parts; Prometheus may watch others, which are none of ours.
-_JOBS: Final = ("alertmanager", "collector", "jaeger", "otel-agents", "prometheus")
+# A Prometheus that others use too scrapes collectors that are none of ours.
+_COLLECTOR: Final = {"job": "collector"}
+_PROMETHEUS: Final = {"job": "prometheus"}
+# How the collector's queues call what its counters have in their names.
+_DATA_TYPES: Final = {"spans": "traces", "metric_points": "metrics", "log_records": "logs"}
 _DROPPED: Final = ("job", "sink", "reason")
 _QUEUE: Final = ("instance", "exporter", "data_type")
 _EXPORTER: Final = ("instance", "exporter")
@@ -34,6 +37,8 @@ _EXPORTER: Final = ("instance", "exporter")
 _WAY_BACK: Final = "otlp/metrics_queue"
 # The exporter behind that way in: it is asked again as well.
 _REMOTE_WRITE: Final = "prometheus_remote_write"
+# Prometheus names a group of rules by its file too, whatever that is called.
+_OUR_GROUPS: Final = "=~.*;otel-agents[.].*"
 # Jaeger counts a trace that it does not have as an error of its storage.
 _NOT_FOUND: Final = "get_trace"
 
@@ -48,62 +53,72 @@ def _each(metrics: Mapping[str, Metric], name: str, by: tuple[str, ...], **where
     A counter that first appears when something fails is counted from nothing, which `rate` is not.
     """
     found = (
-        (signal, grown_of(select(metric, where=where), _within(name), by=by))
+        (signal, failed(metric, _within(name), by=by, where=where))
         for signal, metric in metrics.items()
     )
     return " or ".join(f'label_replace({asked}, "signal", "{one}", "", "")' for one, asked in found)
 
 
 def _not_sent() -> str:
-    """Return what waits in each exporter's queue from which nothing has left."""
+    """Return what waits in each queue of an exporter, one a signal, from which nothing has left."""
     name = "CollectorExportFailing"
-    on = f"on ({', '.join(_EXPORTER)})"
-    waits = over(name, now(foreign.QUEUE_SIZE, by=_EXPORTER))
+    waits = over(name, now(foreign.QUEUE_SIZE, by=_QUEUE, where=_COLLECTOR))
     sent = " or ".join(
-        over(name, per_second(metric, _within(name), by=_EXPORTER))
-        for metric in foreign.EXPORTER_SENT.values()
+        f'label_replace({over(name, _sent(metric, name))}, "data_type", "{kind}", "", "")'
+        for kind, metric in (
+            (_DATA_TYPES[signal], metric) for signal, metric in foreign.EXPORTER_SENT.items()
+        )
     )
-    return f"{waits} unless {on} ({sent})"
+    return f"{waits} unless on ({', '.join(_QUEUE)}) ({sent})"
+
+
+def _sent(metric: Metric, name: str) -> str:
+    return per_second(metric, _within(name), by=_EXPORTER, where=_COLLECTOR)
+
+
+def _filled() -> str:
+    size, capacity = (
+        now(metric, by=_QUEUE, where=_COLLECTOR)
+        for metric in (foreign.QUEUE_SIZE, foreign.QUEUE_CAPACITY)
+    )
+    return over("CollectorQueueNearlyFull", ratio(size, capacity))
 
 
 def _down() -> str:
-    known = now(
-        foreign.UP, by=("job", "instance"), how="max", where={"job": "=~" + "|".join(_JOBS)}
-    )
+    known = f"max by (job, instance) ({foreign.PARTS})"
     return f"{known} == {THRESHOLDS['TargetDown'].value:g}"
 
 
 def _jaeger() -> str:
     name = "JaegerStorageFailing"
-    unwritten = select(foreign.EXPORTER_FAILED["spans"], where={"job": "jaeger"})
-    unread = select(
-        foreign.JAEGER_REQUESTS, where={"result": "err", "operation": f"!={_NOT_FOUND}"}
+    faults = {"job": "jaeger", "result": "err", "operation": f"!={_NOT_FOUND}"}
+    asked = (
+        failed(metric, _within(name), by=("instance",), where=where)
+        for metric, where in (
+            (foreign.EXPORTER_FAILED["spans"], {"job": "jaeger"}),
+            (foreign.JAEGER_REQUESTS, faults),
+        )
     )
-    asked = (grown_of(one, _within(name), by=("instance",)) for one in (unwritten, unread))
     return " or ".join(over(name, one) for one in asked)
 
 
 def _untold() -> str:
     name = "PrometheusNotConnectedToAlertmanager"
-    known = now(foreign.ALERTMANAGERS, by=("instance",), how="min")
-    dropped = per_second(foreign.ALERTS_UNSENT, _within(name), by=("instance",))
+    known = now(foreign.ALERTMANAGERS, by=("instance",), how="min", where=_PROMETHEUS)
+    dropped = per_second(foreign.ALERTS_UNSENT, _within(name), by=("instance",), where=_PROMETHEUS)
     return f"{known} < {THRESHOLDS[name].value:g} or {dropped} > 0"
 
 
 def _rejected() -> str:
-    where = {"handler": "/api/v1/write", "code": "=~4.."}
+    where = {**_PROMETHEUS, "handler": "/api/v1/write", "code": "=~4.."}
     name = "PrometheusRemoteWriteRejecting"
-    return over(
-        name,
-        grown_of(
-            select(foreign.HTTP_REQUESTS, where=where), _within(name), by=("instance", "code")
-        ),
-    )
+    asked = failed(foreign.HTTP_REQUESTS, _within(name), by=("instance", "code"), where=where)
+    return over(name, asked)
 
 
 def _restarts() -> str:
     name = "CollectorRestarting"
-    uptime = select(foreign.COLLECTOR_UPTIME, where={"job": "collector"})
+    uptime = select(foreign.COLLECTOR_UPTIME, where=_COLLECTOR)
     return over(name, f"max by (instance) (resets({uptime}[{_within(name)}]))")
 
 
@@ -126,7 +141,11 @@ TELEMETRY: Final = (
         "TelemetryDropped", "warning", "telemetry", _DROPPED,
         over(
             "TelemetryDropped",
-            grown(TELEMETRY_DROPPED, _within("TelemetryDropped"), by=_DROPPED),
+            grown(
+                TELEMETRY_DROPPED, _within("TelemetryDropped"), by=_DROPPED,
+                # Programs tell of it, and the server, which is scraped.
+                before=LONG_GAP, heard=foreign.PARTS,
+            ),
         ),
         "Telemetry was lost.",
         f"Signals of {label('job')} lost on their way to {label('sink')} within "
@@ -193,10 +212,10 @@ STACK: Final = (
         "its memory or a queue is full.",
     ),
     Alert(
-        "CollectorExportFailing", "critical", "telemetry", _EXPORTER, _not_sent(),
+        "CollectorExportFailing", "critical", "telemetry", _QUEUE, _not_sent(),
         "The collector cannot hand on what waits in a queue.",
-        f"{BYTES} wait in {label('instance')} for {label('exporter')}, and none has left within "
-        f"{_within('CollectorExportFailing')}.",
+        f"{BYTES} of {label('data_type')} wait in {label('instance')} for {label('exporter')}, and "
+        f"none has left within {_within('CollectorExportFailing')}.",
     ),
     Alert(
         "CollectorDataLost", "critical", "telemetry", _EXPORTER,
@@ -214,11 +233,7 @@ STACK: Final = (
         f"{_within('CollectorDataLost')}: the backend said that it will never take them.",
     ),
     Alert(
-        "CollectorQueueNearlyFull", "warning", "telemetry", _QUEUE,
-        over(
-            "CollectorQueueNearlyFull",
-            ratio(now(foreign.QUEUE_SIZE, by=_QUEUE), now(foreign.QUEUE_CAPACITY, by=_QUEUE)),
-        ),
+        "CollectorQueueNearlyFull", "warning", "telemetry", _QUEUE, _filled(),
         "A queue of the collector is nearly full.",
         f"The queue of {label('exporter')} for {label('data_type')} in {label('instance')} is "
         f"{SHARE} full. When it is full, the collector refuses.",
@@ -239,9 +254,9 @@ STACK: Final = (
         "PrometheusRuleFailures", "critical", "telemetry", ("instance", "rule_group"),
         over(
             "PrometheusRuleFailures",
-            grown_of(
-                select(foreign.RULE_FAILURES), _within("PrometheusRuleFailures"),
-                by=("instance", "rule_group"),
+            failed(
+                foreign.RULE_FAILURES, _within("PrometheusRuleFailures"),
+                by=("instance", "rule_group"), where={"rule_group": _OUR_GROUPS},
             ),
         ),
         "Prometheus cannot work out a rule, so its alerts do not fire.",
@@ -264,9 +279,9 @@ STACK: Final = (
         "AlertmanagerNotificationsFailing", "critical", "telemetry", ("instance", "integration"),
         over(
             "AlertmanagerNotificationsFailing",
-            grown_of(
-                select(foreign.NOTIFICATIONS_FAILED),
-                _within("AlertmanagerNotificationsFailing"), by=("instance", "integration"),
+            failed(
+                foreign.NOTIFICATIONS_FAILED, _within("AlertmanagerNotificationsFailing"),
+                by=("instance", "integration"), where={"job": "alertmanager"},
             ),
         ),
         "Alertmanager cannot tell anybody of alerts.",

@@ -6,20 +6,22 @@ collector and Jaeger are set to name things as Prometheus does (`without_units: 
 of a collector is not there before something was counted: no series means nothing has failed.
 
 These programs run for long, so `per_second` is Prometheus' own `rate`; what counts failures is
-asked by `promql.grown_of`, which does not leave out the first.
+asked by `failed`, which does not leave out the first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dashboards.promql import select, summed
+from dashboards.promql import LONG_GAP, grown_of, select, summed
 from otel_agents.vocabulary import Instrument, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _SIGNALS: Final = ("spans", "metric_points", "log_records")
+# The jobs of the stack's own parts; Prometheus may watch others, which are none of ours.
+JOBS: Final = ("alertmanager", "collector", "jaeger", "otel-agents", "prometheus")
 
 
 def _foreign(name: str, instrument: Instrument, unit: str, labels: str, brief: str) -> Metric:
@@ -35,6 +37,8 @@ def _by_signal(name: str, labels: str, brief: str) -> dict[str, Metric]:
 
 
 UP: Final = _foreign("up", "gauge", "", "", "1 if the target answered the last scrape.")
+# What Prometheus tells of the stack's parts at each scrape, whether they answer or not.
+PARTS: Final = select(UP, where={"job": "=~" + "|".join(JOBS)})
 
 RECEIVER_ACCEPTED: Final = _by_signal(
     "receiver_accepted", "receiver transport", "What a receiver took."
@@ -107,6 +111,28 @@ NOTIFICATIONS_FAILED: Final = _foreign(
     "alertmanager_notifications_failed", "counter", "{notification}", "integration reason",
     "Notifications that failed after all tries.",
 )  # fmt: skip
+
+
+def failed(
+    metric: Metric, window: str, *, by: Iterable[str] = (), where: Mapping[str, str] | None = None
+) -> str:
+    """Return what a part of the stack counted within a window, its first count too.
+
+    A part has the same `instance` when it begins anew, and a counter of failures is not there
+    before the first: one that was missing while its part was scraped counts from nothing, one that
+    was missing with its part, as when the machine slept, from where it stood within a day. A part
+    that was scraped and did not answer counts as begun anew: that is far more likely, and
+    `TargetDown` has fired.
+
+    Args:
+        metric: A counter of this module, or one that the server tells of itself.
+        window: How far back, as `5m`.
+        by: Labels to keep.
+        where: As `promql.select` takes it.
+
+    """
+    selector = select(metric, where=where)
+    return grown_of(selector, window, by=by, before=LONG_GAP, heard=PARTS)
 
 
 def per_second(

@@ -3,7 +3,8 @@
 Programs come and go: each process has series of its own (`instance`), whose first sample is
 whatever it had counted by then, and whose last stays what it was. `increase` and `rate` of
 Prometheus leave that first sample out, so a program that lives for one export would count for
-nothing. `grown` counts it.
+nothing. `grown` counts it, and knows a series again after a gap, so that a machine that slept does
+not make what a program ever counted look new.
 """
 
 from __future__ import annotations
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
     from otel_agents.vocabulary import Metric
 
-# How long a series may have been silent before a window and still be known to have been there.
-_BEFORE: Final = "15m"
+# How long a series may have been silent before a window and still be known to have been there. The
+# short one costs little for any number of series; the long one is for those that few series answer:
+# what counts faults, and money.
+GAP: Final = "2h"
+LONG_GAP: Final = "1d"
+# How long before a window a process that is scraped must have been heard of, for a series of its
+# that was silent then to be a new one.
+_HEARD: Final = "15m"
 _MATCHERS: Final = ("!~", "=~", "!=")
 
 
@@ -58,22 +65,44 @@ def grown(
     by: Iterable[str] = (),
     part: str = "",
     where: Mapping[str, str] | None = None,
+    before: str = GAP,
+    heard: str = "",
 ) -> str:
     """Return by how much a counter grew within a window that ends now, summed up but for `by`.
 
     A series that began within the window counts from nothing, as does one that was reset. Windows
     side by side add up to the whole.
+
+    Args:
+        metric: A counter, or a histogram with the `part` that is asked for.
+        window: How far back, as `5m`.
+        by: Labels to keep.
+        part: Of a histogram: bucket, sum or count.
+        where: As `select` takes it.
+        before: How long a series may have been silent before the window; after more, it counts
+            from nothing.
+        heard: A selector of what tells that a process was scraped, as `up{job="collector"}`, for
+            those whose `instance` stays the same when they begin anew. A series of theirs that was
+            silent while they were scraped is a new one, however little time has passed.
+
     """
     kept = tuple(by)
     _known(metric, kept)
-    return grown_of(select(metric, part=part, where=where), window, by=kept)
+    selector = select(metric, part=part, where=where)
+    return grown_of(selector, window, by=kept, before=before, heard=heard)
 
 
-def grown_of(selector: str, window: str, *, by: Iterable[str] = ()) -> str:
+def grown_of(
+    selector: str, window: str, *, by: Iterable[str] = (), before: str = GAP, heard: str = ""
+) -> str:
     """Return the same of any selector of counters, such as `conventions` returns."""
     last = f"last_over_time({selector}[{window}])"
-    before = f"last_over_time({selector}[{_BEFORE}] offset {window})"
-    return summed(f"({last} - {before}) >= 0 or {last}", by=by)
+    known = f"last_over_time({selector}[{before}] offset {window})"
+    if heard:
+        just = f"last_over_time({selector}[{_HEARD}] offset {window})"
+        there = f"last_over_time({heard}[{_HEARD}] offset {window})"
+        known = f"({just} or ({known} unless on (job, instance) {there}))"
+    return summed(f"({last} - {known}) >= 0 or {last}", by=by)
 
 
 def now(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from dashboards.promql import grown, quantile, ratio, series
+from dashboards.promql import LONG_GAP, grown, quantile, ratio, series
 from dashboards.thresholds import (
     COST_WINDOW,
     INTERVAL,
@@ -131,7 +131,10 @@ def document() -> dict[str, Any]:
         "groups": [
             _group("otel-agents.runs", runs),
             _group("otel-agents.agents", agents),
-            _group("otel-agents.cost", {COST_GROWN: grown(COST, COST_WINDOW, by=("job",))}),
+            _group(
+                "otel-agents.cost",
+                {COST_GROWN: grown(COST, COST_WINDOW, by=("job",), before=LONG_GAP)},
+            ),
         ]
     }
 

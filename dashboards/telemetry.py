@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dashboards import foreign
 from dashboards.board import Row, board
-from dashboards.foreign import per_second
+from dashboards.foreign import failed, per_second
 from dashboards.links import to_console
 from dashboards.over_time import bars, lines
 from dashboards.panels import stat_panel
-from dashboards.promql import grown, grown_of, now, select
+from dashboards.promql import LONG_GAP, grown, now
 from dashboards.questions import BAR, RANGE, RECENT, Query
 from dashboards.tables import Column, table_panel
 from dashboards.thresholds import THRESHOLDS
@@ -27,7 +27,7 @@ from otel_agents.server_vocabulary import (
 from otel_agents.vocabulary import INSTRUMENTATION_MISSING, TELEMETRY_DROPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from grafana_foundation_sdk.models.dashboard import Panel
 
@@ -67,7 +67,7 @@ def _glance() -> list[Panel]:
         stat_panel(
             "Signals lost",
             "Signals that the chosen programs lost within the time shown, and failures of our own.",
-            "short", grown(TELEMETRY_DROPPED, RANGE, where=JOB), steps=((1, "red"),),
+            "short", _lost(RANGE), steps=((1, "red"),),
         ),
         stat_panel(
             "Not wrapped",
@@ -93,9 +93,13 @@ def _glance() -> list[Panel]:
         ),
         stat_panel(
             "Targets down", "Parts of the stack that did not answer the last scrape.", "short",
-            f"count ({select(foreign.UP)} == 0)", steps=((1, "red"),),
+            f"count ({foreign.PARTS} == 0)", steps=((1, "red"),),
         ),
     ]  # fmt: skip
+
+
+def _lost(window: str, by: Iterable[str] = ()) -> str:
+    return grown(TELEMETRY_DROPPED, window, by=by, where=JOB, before=LONG_GAP, heard=foreign.PARTS)
 
 
 def _missing(by: tuple[str, ...] = ("job", "target")) -> str:
@@ -113,8 +117,7 @@ def _programs() -> list[Panel]:
         bars(
             "Signals lost by sink and reason",
             "A bar counts what the chosen programs lost in it, and failures of our own.", "short",
-            Query(grown(TELEMETRY_DROPPED, BAR, by=["sink", "reason"], where=JOB),
-                  "{{sink}}: {{reason}}"),
+            Query(_lost(BAR, ["sink", "reason"]), "{{sink}}: {{reason}}"),
             width=12, nothing="Nothing was lost",
         ),
         table_panel(
@@ -170,9 +173,7 @@ def _each(
     kept = tuple(by)
     return [
         Query(
-            grown_of(select(metric), window, by=kept)
-            if window
-            else per_second(metric, RECENT, by=kept),
+            failed(metric, window, by=kept) if window else per_second(metric, RECENT, by=kept),
             f"{_SAID[signal]}: {legend}",
         )
         for signal, metric in metrics.items()
@@ -248,20 +249,16 @@ def _backends() -> list[Panel]:
             "that no Alertmanager took, notifications that Alertmanager gave up on.",
             "short",
             Query(
-                _failed(foreign.JAEGER_REQUESTS, ["operation"], {"result": "!=ok"}),
+                failed(foreign.JAEGER_REQUESTS, BAR, by=["operation"], where={"result": "!=ok"}),
                 "Jaeger: {{operation}}",
             ),
-            Query(_failed(foreign.RULE_FAILURES), "rules failed"),
-            Query(_failed(foreign.RULES_MISSED), "rules too late"),
-            Query(_failed(foreign.ALERTS_UNSENT), "alerts not taken"),
+            Query(failed(foreign.RULE_FAILURES, BAR), "rules failed"),
+            Query(failed(foreign.RULES_MISSED, BAR), "rules too late"),
+            Query(failed(foreign.ALERTS_UNSENT, BAR), "alerts not taken"),
             Query(
-                _failed(foreign.NOTIFICATIONS_FAILED, ["integration"]),
+                failed(foreign.NOTIFICATIONS_FAILED, BAR, by=["integration"]),
                 "notifications: {{integration}}",
             ),
             width=8, nothing="Nothing has failed",
         ),
     ]  # fmt: skip
-
-
-def _failed(metric: Metric, by: Iterable[str] = (), where: Mapping[str, str] | None = None) -> str:
-    return grown_of(select(metric, where=where), BAR, by=by)

@@ -48,15 +48,19 @@ BURN_SLOW: Final = (Burn(1, "3d", "6h"),)
 RATIO_WINDOWS: Final = ("5m", "30m", "1h", "6h")
 RATIO_SUMMED: Final = ("3d", "1h")
 
-# What a job's cost is compared with: the same hour of last week, else its hours of the last day.
+# How often Prometheus works out the rules.
+_EVERY_SECONDS: Final = 30
+INTERVAL: Final = f"{_EVERY_SECONDS}s"
+
+# What a job's cost is compared with: the same hour of last week or the one after it, else its hours
+# of the last day, once there are as many values as an hour has.
 COST_WINDOW: Final = "1h"
 COST_SEASON: Final = "1w"
+COST_AFTER_SEASON: Final = f"{7 * 24 - 1}h"
 COST_FALLBACK: Final = "1d"
+COST_SAMPLES: Final = 3600 // _EVERY_SECONDS
 LATENCY_SHARE: Final = 0.95
 LATENCY_WINDOW: Final = "30m"
-
-# How often Prometheus works out the rules.
-INTERVAL: Final = "30s"
 
 THRESHOLDS: Final[dict[str, Threshold]] = {
     # ------------------------------------------------------------------ runs

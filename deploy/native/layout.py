@@ -3,7 +3,8 @@
 data/                what each part keeps
 logs/                what each part writes
 secrets/             token, ingest_token, viewer_token
-prometheus/          its configuration, with whom it scrapes and tells, and the rules
+prometheus/          its configuration, with whom it scrapes and tells, and the rules, whose alerts
+                     lead to the server's runbooks
 alertmanager/        its configuration, with the server's address
 server/              the server's settings
 """
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 SECRETS = ("token", "ingest_token", "viewer_token")
 # What `docker compose` calls the server; the one address in Alertmanager's configuration.
 COMPOSE_CONSOLE = "http://server:3010/"
+# Where the generated rules have the console; Grafana, that they lead to as well, is not started.
+RULES_CONSOLE = "http://127.0.0.1:3010/"
 RULES = parts.DEPLOY.parent / "dashboards" / "generated" / "rules"
 
 
@@ -63,7 +66,10 @@ def _prepare_prometheus(folder: Path, ports: Mapping[str, int]) -> None:
     shutil.rmtree(folder / "rules", ignore_errors=True)
     (folder / "rules").mkdir()
     for rules in sorted(RULES.glob("*.yml")):
-        shutil.copy(rules, folder / "rules")
+        made = rules.read_text(encoding="utf-8")
+        (folder / "rules" / rules.name).write_text(
+            made.replace(RULES_CONSOLE, f"http://{HOST}:{ports['console']}/"), encoding="utf-8"
+        )
     scraped = {
         "collector": ports["collector_metrics"],
         "jaeger": ports["jaeger_metrics"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS: Final = 30.0  # an engine far away that is not there would be waited for forever
 ALL_PROFILES: Final = "full"
+# Of Docker Engine 25, the first that knows the `start_interval` of a health check.
+_LEAST_API: Final = (1, 44)
 
 
 def need_compose() -> None:
@@ -40,7 +43,8 @@ def need_engine() -> None:
     """Say what is missing to run the stack.
 
     Raises:
-        UnavailableError: There is no Docker, its engine does not answer, or it has no Compose.
+        UnavailableError: There is no Docker, its engine does not answer or is too old, or it has no
+            Compose.
 
     """
     if shutil.which("docker") is not None and not _answers(
@@ -52,6 +56,13 @@ def need_engine() -> None:
         )
         raise UnavailableError(message)
     need_compose()
+    api = re.fullmatch(r"(\d+)\.(\d+)", _said("version", "--format", "{{.Server.APIVersion}}"))
+    if api is not None and (int(api[1]), int(api[2])) < _LEAST_API:
+        message = (
+            f"The container engine is too old, with API {api[0]}: the stack needs Docker Engine 25 "
+            f"(API {_LEAST_API[0]}.{_LEAST_API[1]}) or later."
+        )
+        raise UnavailableError(message)
 
 
 class Compose:
@@ -125,11 +136,17 @@ def _environment() -> dict[str, str]:
 
 def _answers(*arguments: str) -> bool:
     """Say whether a command of Docker's ends well, with an answer."""
+    return bool(_said(*arguments))
+
+
+def _said(*arguments: str) -> str:
+    """Return what a command of Docker's prints, or nothing where it does not end well."""
     try:
         done = subprocess.run(  # noqa: S603 - docker, with the user's rights
             ["docker", *arguments],  # noqa: S607 - the one on the user's PATH
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWER_SECONDS, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
+            errors="replace", timeout=_ANSWER_SECONDS, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and bool(done.stdout.strip())
+        return ""
+    return "" if done.returncode else done.stdout.strip()

@@ -70,8 +70,9 @@ class Standing(NamedTuple):
         runs: By workflow and status: `late` of those not heard of for `LOST_AFTER_SECONDS` but
             within the last hour, `number`, and the earliest `told_ns` and `waiting_ns`.
         tasks: Those not ended, by queue and status: `number`, `stuck`, and the earliest `since_ns`.
-        workers: Those heard of within a day, by type, status and the queue of the task that they
-            hold or held last: `number`, and the `oldest_ns` of their last heartbeats.
+        workers: Those heard of within the last hour, by type, status and the queue of the task that
+            they hold or held last: `number`, and the `oldest_ns` of their last heartbeats. One that
+            was killed and has come back under another id is missed no longer than that.
         breakers: `name` and `state`; one that has not been closed for over a day is left out, as
             it is nobody's any more, and that of a worker that was stopped counts as closed.
         alerts: How many fire, by severity.
@@ -87,7 +88,7 @@ class Standing(NamedTuple):
 
 def standing(connection: Connection, now: int) -> Standing:
     """Return how things stand at a time in nanoseconds since the epoch."""
-    workers = connection.rows(_WORKERS, (stamp(now - DAY),))
+    workers = connection.rows(_WORKERS, (stamp(now - HOUR),))
     breakers = connection.rows(_BREAKERS, (now - DAY,))
     return Standing(
         runs=connection.rows(_RUNS, (now - _LATE, now - HOUR)),

@@ -60,6 +60,14 @@ def steady(metric: Metric | str, value: float, **labels: str) -> Input:
     return told(metric, f"{value}+0x120", **labels)
 
 
+def slept(metric: Metric | str, value: float, back: int, **labels: str) -> Input:
+    """Return a series that stays as it is, heard of at the start and then from an interval on.
+
+    So it is with all of a machine that slept, and of a Prometheus that was away.
+    """
+    return told(metric, f"{value} _x{back - 1} {value}+0x60", **labels)
+
+
 def once(metric: Metric, value: float, after: int = 0, part: str = "", **labels: str) -> Input:
     """Return a series of a process that told of itself once, so many intervals after the start."""
     before = f"_x{after} " if after else ""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from dashboards import promql
+from dashboards import foreign, promql
 from otel_agents.vocabulary import COST, RUN_ACTIVE, RUN_DURATION, RUNS_COMPLETED
 
 SERIES: Final = "otelagents_runs_completed_total"
@@ -84,6 +84,8 @@ def grown(window: str, **more: Any) -> str:
         pytest.param("5x12", "12m", 0, id="one that does nothing"),
         pytest.param("5 6 7 8 2 4", "5m", 4, id="one that began anew, from its new start"),
         pytest.param("3 4 5 _ _ _ _ _ _ _ 9", "10m", 6, id="one that was not heard of for a while"),
+        pytest.param("3 4 5 _x100 9", "104m", 4, id="one whose machine slept"),
+        pytest.param("3 4 5 _x200 9", "204m", 9, id="one that was silent for too long to be known"),
     ],
 )
 def test_growth_counts_from_the_first_sample(
@@ -91,6 +93,34 @@ def test_growth_counts_from_the_first_sample(
 ) -> None:
     """What a process had counted when it was first heard of is part of what it counted."""
     check(promtool, tmp_path, {SERIES: values}, [(grown("10m"), when, [("{}", expected)])])
+
+
+@pytest.mark.parametrize(
+    ("values", "up", "expected"),
+    [
+        pytest.param("7 7 _x1000 9+0x9", "1 1 _x1000 1+0x9", 2, id="it was away with its part"),
+        pytest.param(
+            "7 7 _x1000 7+0x9", "1+0x1012", 7, id="its part began anew, and failed as often"
+        ),
+        pytest.param(
+            "7 7 _x1000 7+0x9", "1 1 0+0x999 1+0x9", 7, id="its part was down, then began anew"
+        ),
+        pytest.param(
+            "7 7 _x1000 2+0x9", "1 1 _x1000 1+0x9", 2, id="its part began anew while away"
+        ),
+        pytest.param("_x1002 4+0x9", "_x1002 1+0x9", 4, id="its part is new"),
+        pytest.param("7+0x1012", "1+0x1012", 0, id="nothing fails"),
+    ],
+)
+def test_a_part_that_begins_anew_is_told_from_one_that_was_away(
+    promtool: str, tmp_path: Path, values: str, up: str, expected: float
+) -> None:
+    """A series that is missing while its part is scraped is new; one missing with it is known."""
+    failures = 'otelcol_exporter_send_failed_spans_total{job="collector", instance="c:8888"}'
+    samples = {failures: values, 'up{job="collector", instance="c:8888"}': up}
+    asked = foreign.failed(foreign.EXPORTER_FAILED["spans"], "15m")
+
+    check(promtool, tmp_path, samples, [(asked, "1006m", [("{}", expected)])])
 
 
 def test_windows_side_by_side_add_up(promtool: str, tmp_path: Path) -> None:

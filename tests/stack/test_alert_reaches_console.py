@@ -44,7 +44,9 @@ def test_an_open_breaker_is_told_on_the_console_until_it_closes(
         page = get(hurried, "/alerts")
         assert told in page
         assert "harbour-office" in page
-        assert told in get(hurried, urllib.parse.urlsplit(kept["annotations"]["runbook_url"]).path)
+        runbook = kept["annotations"]["runbook_url"]
+        assert runbook.startswith(f"{hurried.console}/")
+        assert told in get(hurried, urllib.parse.urlsplit(runbook).path)
 
         assert process.stdin is not None
         process.stdin.write("close\n")

@@ -137,7 +137,7 @@ def test_compose_takes_each_profile(
 
 def test_compose_puts_in_what_is_set(tools: dict[str, Path]) -> None:
     """A port set moves the address of the links too, and a digest may follow a version."""
-    digest = f"3.15.0@sha256:{'0' * 64}"
+    digest = f"v3.15.0@sha256:{'0' * 64}"
 
     services = resolved(
         tools["docker-compose"], STACK_GRAFANA_PORT="3300", STACK_PROMETHEUS_VERSION=digest
@@ -145,7 +145,7 @@ def test_compose_puts_in_what_is_set(tools: dict[str, Path]) -> None:
 
     assert services["grafana"]["ports"][0]["published"] == "3300"
     assert services["grafana"]["environment"]["GF_SERVER_ROOT_URL"] == "http://127.0.0.1:3300"
-    assert services["prometheus"]["image"] == f"prom/prometheus:v{digest}"
+    assert services["prometheus"]["image"] == f"prom/prometheus:{digest}"
 
 
 def test_settings_are_told_with_their_defaults() -> None:
@@ -507,12 +507,36 @@ def test_grafana_reads_the_generated_dashboards() -> None:
     assert (ROOT / folder / Path(home).name).is_file()
 
 
+def test_grafana_updates_no_plugin_of_its_image() -> None:
+    """It cannot write there, and would be left without its data sources: grafana/grafana#132528."""
+    grafana = SERVICES["grafana"]
+
+    assert grafana["read_only"] is True
+    assert grafana["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert grafana["environment"]["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
+
+
+def test_links_that_do_not_follow_a_port_are_told_of() -> None:
+    """The command of .env finds the addresses in the generated files, and these are all of them."""
+    text = (ROOT / ".env").read_text()
+    files = [ROOT / path for path in ROOT.glob("dashboards/generated/*/*")]
+    found = {
+        address
+        for path in files
+        for address in re.findall(r"http://127\.0\.0\.1:\d+", path.read_text())
+    }
+
+    assert "dashboards/generated/*/*" in text
+    assert "docker compose restart prometheus" in text
+    assert found == {"http://127.0.0.1:3010", "http://127.0.0.1:3000", "http://127.0.0.1:16686"}
+    assert {one for one in found if one not in text} == set()
+
+
 def test_grafana_is_for_looking_and_tells_nobody() -> None:
     """Who has no password may look; no account can be made, nothing is told outside."""
     environment = SERVICES["grafana"]["environment"]
 
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
-    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
     assert {
         value
         for key, value in environment.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -142,6 +143,22 @@ def test_alertmanager_is_told_where_the_console_is(stack: Stack) -> None:
 
     assert f"- url: {stack.console}/api/alerts\n" in written
     assert layout.COMPOSE_CONSOLE not in written
+
+
+def test_runbooks_of_alerts_are_where_the_console_is(tmp_path: Path) -> None:
+    """Each alert of the copy leads to the port that was chosen; a default port changes nothing."""
+    usual = dict(components.PUBLIC_PORTS)
+    others = {"collector_metrics": 1, "jaeger_metrics": 2}
+    for ports in (usual | others, usual | others | {"console": 4010}):
+        layout.prepare(tmp_path, ports)
+        copied = tmp_path / "prometheus" / "rules"
+
+        rules = (copied / "alerts.yml").read_text()
+        assert set(re.findall(r"runbook_url: (.*)/runbooks/", rules)) == {
+            f"http://127.0.0.1:{ports['console']}"
+        }
+        assert {path.name for path in copied.iterdir()} == {"alerts.yml", "recording.yml"}
+    assert layout.RULES_CONSOLE in (layout.RULES / "alerts.yml").read_text()
 
 
 def test_redis_answers(stack: Stack) -> None:

@@ -153,6 +153,25 @@ def test_prometheus_accepts_its_configuration(
     assert ("rules found" in done.stdout) == rules
 
 
+def test_pages_tell_the_window_for_late_samples_that_is_set() -> None:
+    """What an operator reads about outages of Prometheus is what the configuration says."""
+    config = yaml.safe_load((parts.DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    window = config["storage"]["tsdb"]["out_of_order_time_window"]
+    hours = f"{window.removesuffix('h')} hours"
+    docs = parts.DEPLOY.parent / "docs"
+    pages = {
+        docs / "how-to" / "retention.md": {f"out_of_order_time_window: {window}", hours},
+        docs / "runbooks" / "OtelAgentsPrometheusRemoteWriteRejecting.md": {hours},
+        parts.DEPLOY / "kubernetes" / "README.md": {f"outOfOrderTimeWindow: {window}"},
+    }
+
+    for page, told in pages.items():
+        text = page.read_text()
+        assert {one for one in told if one not in text} == set()
+        named = re.findall(r"(?:out_of_order_time_window|outOfOrderTimeWindow): (\w+)", text)
+        assert set(named) <= {window}
+
+
 def alertmanager_config(folder: Path) -> Path:
     """Copy Alertmanager's configuration to a folder with its secret, as Compose mounts them."""
     (folder / "secrets").mkdir()
