@@ -38,6 +38,7 @@ from otel_agents.signals import Ids, Signal, new_id, signal_id
 from otel_agents.sinks.otlp import OtlpSink
 from otel_agents.spool.encode import encode_signal, encode_span
 from otel_agents.spool.encode_careful import careful_span
+from otel_agents.spool.redacting import span_body
 from otel_agents.usage import Usage
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ _BLOCK: Final = 200  # spans
 _COLUMNS: Final = (
     ("ours µs", "ours", ".1f"), ("SDK µs", "sdk", ".1f"), ("SDK x ours", "ratio", ".1f"),
     ("bytes", "bytes", ".0f"),
+)  # fmt: skip
+_SEARCHED: Final = (
+    ("encoded µs", "encoded", ".1f"), ("searched too µs", "searched", ".1f"),
+    ("more µs", "more", ".1f"),
 )  # fmt: skip
 _READING: Final = (("µs", "ours", ".2f"), ("x cheapest", "ratio", ".1f"))
 
@@ -136,6 +141,10 @@ def _twenty(number: int) -> dict[str, Any]:
         "otelagents.cost": 0.00125 * number,
         "otelagents.stream": True,
     }
+
+
+def _new_texts(number: int) -> dict[str, Any]:
+    return {f"a.key.number.{index}": f"{number} {uuid4()}" for index in range(8)}
 
 
 def _signals(count: int) -> list[Any]:
@@ -228,10 +237,7 @@ def _quiet(values: list[float]) -> float:
 def _cases() -> list[Case]:
     return [
         Case("a span of 8 attributes", Spans(_eight)),
-        Case(
-            "8 attributes, each text a new one",
-            Spans(lambda number: {f"a.key.number.{n}": f"{number} {uuid4()}" for n in range(8)}),
-        ),
+        Case("8 attributes, each text a new one", Spans(_new_texts)),
         Case("20 attributes", Spans(_twenty)),
         Case(
             "8 attributes and 1.5 kB of content",
@@ -267,8 +273,45 @@ def _reading(rounds: int) -> list[dict[str, Any]]:
     return [{"label": n, "ours": value, "ratio": value / least} for n, value in quiet.items()]
 
 
+def _searching(rounds: int) -> list[dict[str, Any]]:
+    """Measure what it costs besides to search spans for secrets, and to hide one."""
+    cases = {
+        "a clean span of 8 attributes": Spans(_eight),
+        "8 attributes, each text a new one": Spans(_new_texts),
+        "20 attributes": Spans(_twenty),
+        "8 attributes and an address": Spans(
+            lambda number: _eight(number) | {"url.full": f"https://example.com/orders/{number}"}
+        ),
+        "8 attributes and 1.5 kB of content": Spans(
+            lambda number: _eight(number) | {"gen_ai.output.messages": _text(number)}
+        ),
+        "8 attributes and 3 events": Spans(_eight, events=3),
+        "8 attributes, one with a secret in it": Spans(
+            lambda number: _eight(number) | {"note": f"Authorization: Bearer {uuid4().hex}"}
+        ),
+    }
+    rows = []
+    for label, make in cases.items():
+        times: dict[Callable[[Any], bytes], list[float]] = {encode_span: [], span_body: []}
+        for number in range(rounds):
+            for encode in list(times)[:: 1 if number % 2 else -1]:
+                things = make(_BLOCK)
+                begun = time.thread_time()
+                for thing in things:
+                    encode(thing)
+                times[encode].append((time.thread_time() - begun) / _BLOCK * 1e6)
+        encoded, searched = _quiet(times[encode_span]), _quiet(times[span_body])
+        rows.append(
+            {
+                "label": label, "encoded": encoded, "searched": searched,
+                "more": searched - encoded,
+            }
+        )  # fmt: skip
+    return rows
+
+
 def main() -> None:
-    """Measure and print both tables."""
+    """Measure and print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=200, help="blocks of each way")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
@@ -285,16 +328,22 @@ def main() -> None:
                 case.block(ours=ours)
     report.progress("")
     rows = [case.row() for case in cases]
+    searching = _searching(given.rounds)
     reading = _reading(given.rounds)
     for name, value in about.items():
         print(f"{name}: {value}")
     print()
     report.table("made into bytes", _COLUMNS, rows)
     print()
+    report.table("searched for secrets", _SEARCHED, searching)
+    print()
     report.table("8 attributes read", _READING, reading)
     if given.json:
         given.json.write_text(
-            json.dumps({"machine": about, "rows": rows, "reading": reading}, indent=2)
+            json.dumps(
+                {"machine": about, "rows": rows, "searching": searching, "reading": reading},
+                indent=2,
+            )
         )
 
 

@@ -12,7 +12,7 @@ import enum
 import pathlib
 import re
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,26 @@ _SHAPES: Final = (
     (("sig=",), r"(?<=[?&]sig=)[^&\s\"'\\]+"),
 )
 SECRET_PATTERNS: Final = tuple(pattern for _, pattern in _SHAPES)
+_MARKS: Final = tuple(mark for marks, _ in _SHAPES for mark in marks)
+
+
+def _by_letters(marks: tuple[str, ...], letters: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Return marks by the first of these letters that each of them holds."""
+    left, groups = list(marks), []
+    for letter in letters:
+        holding = tuple(mark for mark in left if letter in mark)
+        left = [mark for mark in left if mark not in holding]
+        if holding:
+            groups.append((letter, holding))
+    return groups
+
+
+# By two letters that they hold, of those that many texts lack, ids in hexadecimal most of them:
+# to look for all of the marks takes up to ten times as long.
+_BY_LETTERS: Final = tuple(
+    (letter, tuple(_by_letters(marks, "hkgzjbxp.s")))
+    for letter, marks in _by_letters(_MARKS, "_-ixyr.")
+)
 SECRET_NAMES: Final = (
     "password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "authorization",
     "cookie", "credential", "private_key", "access_key", "account_key", "signing_key",
@@ -103,11 +123,12 @@ def redactor(
 
     def hidden(value: str) -> str:
         small = value.lower()
-        for marks, shape in shapes:
-            for mark in marks:
-                if mark in small:
-                    value = shape.sub(REDACTED, value)
-                    break
+        if _marked(small):
+            for marks, shape in shapes:
+                for mark in marks:
+                    if mark in small:
+                        value = shape.sub(REDACTED, value)
+                        break
         if "://" in small and ("@" in small or value.endswith(CUT)):
             value = _LOGIN.sub(REDACTED, value)
         if "=" in small or ":" in small:
@@ -130,12 +151,10 @@ def redactor(
 
 def _named(names: tuple[str, ...]) -> Callable[[str], bool]:
     """Return what says whether a key is the name of a secret."""
-    words = re.compile(
-        "|".join(
-            rf"(?:^|[._\-]){_spelled(name)}s?(?:$|[._\-])" for name in (*SECRET_NAMES, *names)
-        ),
-        re.IGNORECASE,
-    )
+    # Of what type tokens are is no secret: `gen_ai.token.type`, `gen_ai.token.modality`.
+    ours = (rf"{_spelled(name)}s?(?:$|[._\-](?!(?:type|modality)$))" for name in SECRET_NAMES)
+    theirs = (rf"{_spelled(name)}s?(?:$|[._\-])" for name in names)
+    words = re.compile(rf"(?:^|[._\-])(?:{'|'.join((*ours, *theirs))})", re.IGNORECASE)
     known: dict[str, bool] = {}
 
     def is_secret(key: str) -> bool:
@@ -175,18 +194,49 @@ def _assignments(names: tuple[str, ...]) -> Callable[[str], str]:
     return hide
 
 
+class Rules(NamedTuple):
+    """What hides secrets at a moment: another object after each `hide`."""
+
+    redact: Callable[[str, Any], Any]
+    patterns: bool  # are there any that no mark tells of
+
+
 _SMALL: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-_hidden: list[Callable[[str, Any], Any]] = [redactor()]
+_rules: Final = [Rules(redactor(), patterns=False)]
 
 
 def hide(names: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     """Hide these names and patterns too, from now on in the whole process."""
-    _hidden[0] = redactor(tuple(names), tuple(patterns))
+    _rules[0] = Rules(redactor(tuple(names), tuple(patterns)), patterns=bool(patterns))
+
+
+def rules() -> Rules:
+    """Return what hides at the moment."""
+    return _rules[0]
+
+
+def may_hold(small: str) -> bool:
+    """Return whether a text in small letters may hold a secret that is found without a pattern.
+
+    It says so of all that hold one, and of some others.
+    """
+    return "=" in small or ":" in small or _marked(small)
+
+
+def _marked(small: str) -> bool:
+    for letter, groups in _BY_LETTERS:
+        if letter in small:
+            for other, marks in groups:
+                if other in small:
+                    for mark in marks:
+                        if mark in small:
+                            return True
+    return False
 
 
 def redact(key: str, value: Any) -> Any:
     """Return a value without secrets: hidden whole if its key names one, else by shape."""
-    return _hidden[0](key, value)
+    return _rules[0][0](key, value)  # by its place: this is asked for each value
 
 
 def cut(text: str, limit: int = MAX_TEXT) -> str:

@@ -1,4 +1,7 @@
-"""What stands where the SDK's OTLP exporters stood: for spans, metrics and log records."""
+"""What stands where the SDK's OTLP exporters stood: for spans, metrics and log records.
+
+Secrets are hidden in all of them before they are written to a file.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_agents.boundary import caught
-from otel_agents.spool.encode import encode_log, encode_signal, encode_span
+from otel_agents.spool.encode import encode_signal
+from otel_agents.spool.redacting import log_body, metrics_body, source, span_body
 from otel_agents.version import __version__
 from otel_agents.vocabulary import NAMESPACE, SCHEMA_URL
 
@@ -55,7 +59,7 @@ class SpoolSpans(SpanProcessor):
                 ours = scope is not None and scope.name == NAMESPACE
                 inner = span.kind is not SpanKind.INTERNAL or span.name.startswith(_TOOL)
                 weight = _SCOPE if ours and not inner else 0
-            self._lane.append(span.resource, scope, encode_span(span), weight)
+            self._lane.append(*source(span.resource, scope), span_body(span), weight)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             self._lane.lose("encode", 1)
             caught("spool", error)
@@ -87,8 +91,6 @@ class SpoolMetrics(MetricExporter):
         **_kwargs: Any,
     ) -> MetricExportResult:
         """Append one collection."""
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-
         try:
             count = sum(
                 len(metric.data.data_points)
@@ -96,7 +98,7 @@ class SpoolMetrics(MetricExporter):
                 for scope in resource.scope_metrics
                 for metric in scope.metrics
             )
-            self._lane.append_request(encode_metrics(metrics_data).SerializeToString(), count)
+            self._lane.append_request(metrics_body(metrics_data), count)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             self._lane.lose("encode", 1)
             caught("spool", error)
@@ -123,7 +125,8 @@ class SpoolLogs(LogRecordExporter):
         """Append log records."""
         for one in batch:
             try:
-                self._lane.append(one.resource, one.instrumentation_scope, encode_log(one), 0)
+                where = source(one.resource, one.instrumentation_scope)
+                self._lane.append(*where, log_body(one), 0)
             except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
                 self._lane.lose("encode", 1)
                 caught("spool", error)
@@ -151,4 +154,5 @@ class SpoolSignals:
     def __call__(self, signal: Signal) -> None:
         """Append one signal."""
         weight = _ROOT if signal.kind == "run" else _SCOPE
-        self._lane.append(self._provider.resource, self._scope, encode_signal(signal), weight)
+        where = source(self._provider.resource, self._scope)
+        self._lane.append(*where, encode_signal(signal), weight)

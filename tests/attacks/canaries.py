@@ -66,7 +66,8 @@ PLACES: Final = (
     "log line", "log exception", "log extra", "printed", "event", "event of another type",
     "baggage", "feedback", "task spec", "wait", "wait answer", "breaker", "worker", "runtime event",
     "checkpoint", "json log", "their span name", "their attribute", "their event",
-    "their exception", "their status", "their link", "their log", "their resource",
+    "their exception", "their status", "their link", "their log", "their resource", "their list",
+    "their mapping", "their log body", "their scope", "their metric",
 )  # fmt: skip
 # Written by others, sent by the SDK's own exporter.
 THEIRS: Final = (

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry._logs import LogRecord, get_logger
 from opentelemetry.trace import Link, Status, StatusCode
 from pydantic_ai import Agent, ModelRetry
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ThinkingPart, ToolCallPart
@@ -122,7 +123,7 @@ def tells() -> None:
 
 def theirs() -> None:
     """Do what a library of somebody else's does: secrets on its own spans."""
-    tracer = trace.get_tracer("theirs")
+    tracer = trace.get_tracer("theirs", attributes=named("their scope"))
     link = Link(trace.get_current_span().get_span_context(), named("their link"))
     with (
         contextlib.suppress(ValueError),
@@ -131,11 +132,15 @@ def theirs() -> None:
             links=[link],
         ) as span,
     ):  # fmt: skip
+        span.set_attributes({"several": ["a", text("their list")]})
+        span.set_attribute("inner", {"deep": [named("their mapping")]})
         span.add_event("asked", named("their event"))
         raise ValueError(text("their exception"))
     with tracer.start_as_current_span("status") as span:
         span.set_status(Status(StatusCode.ERROR, text("their status")))
     logging.getLogger("theirs").warning("%s", text("their log"))
+    get_logger("theirs").emit(LogRecord(body={"deep": [named("their log body")]}))
+    metrics.get_meter("theirs").create_counter("asked").add(1, named("their metric"))
 
 
 def everything() -> None:
@@ -168,5 +173,5 @@ def everything() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["open"]:
         values.hide = lambda _names, _patterns: None
-        values._hidden[0] = _shown
+        values._rules[0] = values.Rules(_shown, patterns=False)
     everything()

@@ -207,21 +207,49 @@ def test_what_others_write_leaves_by_the_sdk_as_they_wrote_it(usual: Ran) -> Non
     assert {place for place, _ in found_in_all(others)} == set(THEIRS)
 
 
-def test_no_secret_of_ours_is_in_the_spool(tmp_path: Path) -> None:
-    """What waits on the disk for a backend that is away: others' words in it are the control."""
-    spool = tmp_path / "spool"
-    home = tmp_path / "home"
+def test_what_others_write_leaves_by_the_spool_without_secrets(tmp_path: Path) -> None:
+    """On the wire: of others' secrets those in names of spans are left, which join everything."""
+    sent = ran(tmp_path, **_CAPTURING, OTEL_AGENTS_SPOOL="true").recorder.everything()
+
+    assert {place for place, _ in found_in(sent)} == {"their span name"}
+    assert sent.count(REDACTED.encode()) > 100
+    named_here = ("their attribute", "their log", "their metric", "run attribute")
+    assert [place for place in named_here if words(place).encode() not in sent] == []
+
+
+def spooled(folder: Path, *arguments: str) -> Path:
+    """Run the program while its backend is away; return the spool's directory."""
+    spool, home = folder / "spool", folder / "home"
     home.mkdir()
     with closing(socket.create_server(("127.0.0.1", 0))) as nobody:
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-    ran(home, **_CAPTURING, OTEL_AGENTS_SPOOL=str(spool), OTEL_EXPORTER_OTLP_ENDPOINT=address)
-    kept = b"".join(unpacked(one.read_bytes()) for one in spool.rglob("*") if one.is_file())
+    ran(home, *arguments, **_CAPTURING, OTEL_AGENTS_SPOOL=str(spool),
+        OTEL_EXPORTER_OTLP_ENDPOINT=address)  # fmt: skip
+    return spool
+
+
+def in_files(spool: Path) -> bytes:
+    """Return what waits in a spool."""
+    return b"".join(unpacked(one.read_bytes()) for one in spool.rglob("*") if one.is_file())
+
+
+def test_no_secret_is_in_the_spool(tmp_path: Path) -> None:
+    """What waits on the disk for a backend that is away, ours and others'; for the owner alone."""
+    spool = spooled(tmp_path)
+    kept = in_files(spool)
 
     assert words("run attribute").encode() in kept
     assert words("their attribute").encode() in kept
-    assert {place for place, _ in found_in(kept)} <= set(THEIRS)
+    assert {place for place, _ in found_in(kept)} == {"their span name"}
     modes = {stat.S_IMODE(one.stat().st_mode) & 0o077 for one in [spool, *spool.rglob("*")]}
     assert modes == {0}
+
+
+def test_with_hiding_off_the_spool_holds_every_secret(tmp_path: Path) -> None:
+    """The control: what others write, in every place, and what is ours."""
+    kept = {place for place, _ in found_in(in_files(spooled(tmp_path, "open")))}
+
+    assert kept >= {*THEIRS, "run attribute", "event"}
 
 
 # ---------------------------------------------------------------- what is made of it elsewhere
@@ -410,6 +438,14 @@ def test_a_value_is_hidden_by_its_key(name: str) -> None:
     assert [redact(name, one) for one in ("plain", ("a", "b"), 5, True)] == [
         REDACTED, REDACTED, 5, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gen_ai.token.type", "gen_ai.token.modality", "tokenType"])
+def test_of_what_type_a_token_is_is_no_secret(name: str) -> None:
+    """Series of metrics are told apart by it; a name of the settings hides it all the same."""
+    assert redact(name, "input") == "input"
+    assert redact(f"{name}.token", "input") == REDACTED
+    assert redactor((name,))(name, "input") == REDACTED
 
 
 _PLAIN: Final = (
