@@ -300,11 +300,15 @@ class Segment:
         return Batch(items, requests, count, end, lost, tuple(spoiled), expected)
 
     def _define(self, one: Record) -> None:
-        if one.kind == RESOURCE:
-            self._known_resources[one.group] = _without_url(one.body)
+        """Take a resource or scope in; what belongs to one that is none counts as spoiled."""
+        try:
+            if one.kind == RESOURCE:
+                self._known_resources[one.group] = _without_url(one.body)
+                return
+            (of,) = _PREFIX.unpack_from(one.body)
+            url, body = _without_url(one.body[_PREFIX.size :])
+        except (struct.error, UnicodeDecodeError):
             return
-        (of,) = _PREFIX.unpack_from(one.body)
-        url, body = _without_url(one.body[_PREFIX.size :])
         resource = self._known_resources.get(of)
         if resource is not None:
             self._known_scopes[one.group] = Source(resource[1], resource[0], body, url)
@@ -338,13 +342,14 @@ class Segment:
             if count:
                 lost += max(0, one.number - count + 1 - expected)
                 expected = one.number + 1
-                if one.weight < lightest:
+                weight = min(one.weight, HEAVIEST - 1)
+                if weight < lightest:
                     dropped += count
                     continue
                 number += count
-                least = min(least, one.weight)
+                least = min(least, weight)
             kept += framed(one.kind, one.weight, number, one.group, one.body)
-        if dropped or lost:
+        if dropped or lost or not number:
             self._replace(bytes(kept), number)
         return dropped, lost, least
 

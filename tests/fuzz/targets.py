@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.fuzz import mutate, otlp, served, texts, wires
+from tests.fuzz import mutate, otlp, segments, served, texts, wires
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +122,10 @@ def _json_lines(keys: tuple[str, ...], values: tuple[object, ...]) -> mutate.Mut
     return change
 
 
+_RECORDS: Final = (
+    "\n", "1000001", "2000002", "3000102", "3100202", "3200302", "40zzzz", "4001zz", "\xa7rec",
+    "h00", "hzz", "\x00\x00\x00\x00", "\xff\xff\xff\xff", "\x01\x00\x00\x00", "5000000",
+)  # fmt: skip
 _WIRE: Final = mutate.headed(otlp.HEAD)
 _ABOUT_SIGNALS: Final = _json_lines(_SIGNAL_KEYS, _SIGNAL_VALUES)
 
@@ -145,5 +149,6 @@ TARGETS: Final = {
         Target("frames", wires.framed, mutate.of_words(_FRAMES)),
         Target("log", texts.logged, mutate.of_words(_LOG)),
         Target("stream", texts.streamed, _ABOUT_SIGNALS),
+        Target("segment", segments.read, mutate.of_words(_RECORDS)),
     )
 }
