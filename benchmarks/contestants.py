@@ -264,7 +264,7 @@ CONTESTANTS: Final = {
         "ours, spans and metrics", _ours, _spans_and_metrics, "otel-agents", _NO_SIGNALS
     ),
     "ours": Contestant(
-        "ours, spans, metrics and signals (jsonl, otlp)", _ours, _all_signals, "otel-agents"
+        "ours, spans, metrics and signals (jsonl, sqlite, otlp)", _ours, _all_signals, "otel-agents"
     ),
     "ours-spool": Contestant("ours, spool", _ours, _all_signals, "otel-agents", _SPOOL),
     "ours-spool-otlp": Contestant(

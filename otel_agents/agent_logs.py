@@ -148,6 +148,7 @@ class AgentLogs:
 
         self._ids = current_ids
         self._logs = workspace.logs
+        self._begins = os.path.join(workspace.logs, "")  # noqa: PTH118 - of every file's path
         self._dropped = dropped
         self.here = _Here()
         self.renew()
@@ -167,9 +168,12 @@ class AgentLogs:
         ids = self._ids()
         return None if ids is None else ids.agent_id
 
-    def path_of(self, agent_id: str) -> Path:
-        """Return the file of an agent, whether it is there or not."""
-        return self._logs / file_name(agent_id)
+    def path_of(self, agent_id: str) -> str:
+        """Return the path of an agent's file, whether it is there or not.
+
+        As text: each agent asks at its end whether it is there, and a `Path` took two thirds of it.
+        """
+        return self._begins + file_name(agent_id)
 
     def record(self, record: logging.LogRecord) -> None:
         """Write a log record of the standard library to the file of the agent in force."""
@@ -270,7 +274,7 @@ class AgentLogs:
             os.close(self._files.popitem(last=False)[1].fd)
         with contextlib.suppress(FileExistsError):
             self._logs.mkdir()  # not its parents: a workspace that was removed stays removed
-        file = self._files[agent] = _File(self.path_of(agent))
+        file = self._files[agent] = _File(self._logs / file_name(agent))
         return file
 
     def _rotated(self, agent: str, file: _File) -> _File:
@@ -409,7 +413,7 @@ def file_of(agent_id: str) -> str:
         return ""
     try:
         path = logs.path_of(agent_id)
-        return str(path) if path.is_file() else ""
+        return path if os.path.isfile(path) else ""  # noqa: PTH113 - see `path_of`
     except (OSError, ValueError, AttributeError):
         return ""
 

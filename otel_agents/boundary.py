@@ -7,6 +7,7 @@ otherwise fill the host's log. Tests of ours set `strict`, and there a failure i
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import Final
@@ -24,7 +25,11 @@ class _Boundary:
         self.strict = False
         self.counts: dict[str, int] = {}
         self._logged: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with a lock that nobody holds: in a forked child its holder is not there."""
+        self._lock = threading.RLock()  # a signal handler of the host's may come in between
 
     def caught(self, place: str, error: BaseException) -> None:
         """Count a failure at a place of ours; raise it instead where `strict` is set."""
@@ -63,4 +68,6 @@ def _said(error: BaseException) -> str:
 
 
 boundary: Final = _Boundary()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=boundary.renew)
 caught: Final = boundary.caught

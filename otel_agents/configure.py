@@ -7,6 +7,7 @@ OpenTelemetry providers by then, and switching the instrumentation on costs next
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES
 from otel_agents.runtime import Runtime
 from otel_agents.settings import spool_path, workspace_of
+from otel_agents.settings_guards import CheckpointSettings
 from otel_agents.sinks import make_sink
 from otel_agents.sinks.otlp import OtlpSink
 from otel_agents.vocabulary import LOG_FILE
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from otel_agents.workspace import Workspace
 
 _STORES: Final = frozenset({"sqlite", "postgresql", "postgres"})
+_OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_PROVIDER: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
 
 
@@ -50,7 +53,10 @@ def settings_now() -> Settings:
 
 
 def build(settings: Settings | None = None) -> Runtime:
-    """Make a runtime from the settings; what is wrong with them is said once and left out."""
+    """Make a runtime from the settings; what is wrong with them is said once and left out.
+
+    Raises where one cannot be made at all, with nothing left open; `runtime.get` tries again then.
+    """
     try:
         settings = settings or settings_now()
     except Exception as error:  # noqa: BLE001 - a vanished working directory, say
@@ -58,26 +64,34 @@ def build(settings: Settings | None = None) -> Runtime:
         return Runtime()
     if settings.disabled:
         return Runtime(disabled=True)
-    for problem in settings.problems:
-        boundary.warn("otel-agents: %s", problem)
+    problems: list[object] = list(settings.problems)
     values.hide(settings.redact_names, settings.redact_patterns)
     metrics = Metrics()
-    pipeline = Pipeline(_sinks(settings), metrics.dropped)
-    atexit.register(pipeline.close)
-    if pipeline.sinks:
-        heartbeat.begin()
-    home = workspace_of(settings)
-    if home is not None and home.path.is_dir():
-        agent_logs.install(
-            home, capture_stdout=settings.capture_stdout, dropped=_count_one(metrics)
-        )
+    pipeline = Pipeline(_sinks(settings, problems), metrics.dropped)
+    try:
+        made = _made(settings, metrics, pipeline, problems)
+    except BaseException:
+        pipeline.close(0)
+        raise
+    for problem in problems:  # not before: one that is made in vain would say them again and again
+        boundary.warn("otel-agents: %s", problem)
+    return made
+
+
+def _made(
+    settings: Settings, metrics: Metrics, pipeline: Pipeline, problems: list[object]
+) -> Runtime:
     from otel_agents.answers import answers_of
     from otel_agents.usage import Prices
 
+    for problem in problems:
+        if isinstance(problem, OSError) and problem.errno in _OUT_OF_FILES:
+            raise problem  # it passes, and the sink would be missing for good
+    home = workspace_of(settings)
     try:
         prices = Prices(settings.prices)
     except ValueError as error:
-        boundary.warn("otel-agents: %s", error)
+        problems.append(error)
         prices = Prices()
     made = Runtime(
         metrics=metrics,
@@ -94,7 +108,13 @@ def build(settings: Settings | None = None) -> Runtime:
         checkpoints=_checkpoints(settings, metrics),
     )
     if pipeline.sinks:
+        heartbeat.begin()
         kpis_of(made)
+    if home is not None and home.path.is_dir():
+        agent_logs.install(
+            home, capture_stdout=settings.capture_stdout, dropped=_count_one(metrics)
+        )
+    atexit.register(pipeline.close)
     return made
 
 
@@ -115,11 +135,17 @@ def _recalled(settings: Settings, home: Workspace | None, run_id: str) -> RunSta
 
 
 def _checkpoints(settings: Settings, metrics: Metrics) -> Checkpoints | None:
-    if settings.checkpoint is None:
-        return None
-    from otel_agents.checkpoints import AutoCheckpoints  # only where they are asked for
+    table = settings.checkpoint
+    if table is None:
+        from otel_agents.checkpoint.used import is_used
 
-    return AutoCheckpoints(settings.checkpoint, Path.cwd(), metrics)
+        # Whoever takes them by hand may restore one, which agents at work have to hold off.
+        if not is_used(Path()):
+            return None
+        table = CheckpointSettings()
+    from otel_agents.checkpoints import AutoCheckpoints  # only where there are any
+
+    return AutoCheckpoints(table, Path.cwd(), metrics)
 
 
 def _log_file(agent_id: str) -> dict[str, str]:
@@ -134,7 +160,7 @@ def _count_one(metrics: Metrics) -> Callable[[str, str], None]:
     return dropped
 
 
-def _sinks(settings: Settings) -> list[Sink]:
+def _sinks(settings: Settings, problems: list[object]) -> list[Sink]:
     home = workspace_of(settings)
     urls: list[str] = []
     if settings.sinks is not None:
@@ -149,7 +175,7 @@ def _sinks(settings: Settings) -> list[Sink]:
     redis_url = settings.redis_url
     if redis_url is not None and settings.sinks != () and redis_url not in urls:
         urls.append(redis_url)
-    return _made(urls, home)
+    return _usable(urls, home, problems)
 
 
 def _event_sinks(settings: Settings, home: Workspace | None) -> list[Sink]:
@@ -165,16 +191,20 @@ def _event_sinks(settings: Settings, home: Workspace | None) -> list[Sink]:
         urls.append("console:events")
     if named is None or (named and not any(url.startswith("events:") for url in named)):
         urls.append("events:")
-    return _made(urls, home)
+    problems: list[object] = []
+    found = _usable(urls, home, problems)
+    for problem in problems:
+        boundary.warn("otel-agents: %s", problem)
+    return found
 
 
-def _made(urls: list[str], home: Workspace | None) -> list[Sink]:
+def _usable(urls: list[str], home: Workspace | None, problems: list[object]) -> list[Sink]:
     found = []
     for url in urls:
         try:
             found.append(make_sink(url, home))
         except Exception as error:  # noqa: BLE001 - one bad sink must not cost the others
-            boundary.warn("otel-agents: %s", error)
+            problems.append(error)
     return found
 
 

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otel_agents.boundary import caught
 from otel_agents.metrics import Metrics
 from otel_agents.pipeline import Pipeline
 from otel_agents.profiles import PROFILES, Profile
@@ -26,13 +29,19 @@ if TYPE_CHECKING:
     from otel_agents.usage import Prices, Usage
 
 
+# Where a runtime cannot be made, when it is tried again: soon, for what passes by itself, and then
+# once a minute, since each try costs the scope that makes it.
+_FIRST_RETRY_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 60.0
+
+
 class Budgets(Protocol):
     """The budgets in force; see `ledgers.py`."""
 
-    def limits(self, scope: Any, attributes: dict[str, Any]) -> dict[str, Any] | None:
+    def limits(self, scope: Any, attributes: dict[str, Any]) -> dict[Any, Any] | None:
         """Return a beginning scope's limits, stated in its attributes; None without a budget."""
 
-    def opened(self, scope: Any, limits: dict[str, Any]) -> None:
+    def opened(self, scope: Any, limits: dict[Any, Any]) -> None:
         """Give a scope that has begun its ledgers, and tell of those that are nearly empty."""
 
     def closing(self, scope: Any, attributes: dict[str, Any]) -> None:
@@ -186,6 +195,42 @@ class _Holder:
         self.current: Runtime | None = None
         self.make: Callable[[], Runtime] = Runtime
         self.lock = threading.RLock()  # the thread that makes one may fork
+        self._making = False
+        self.renew()
+
+    def renew(self) -> None:
+        """Know of no failure to make one."""
+        self._bare: Runtime | None = None  # what scopes get since then: they do nothing
+        self._again = -math.inf
+
+    def first(self) -> Runtime:
+        """Make the runtime; where that fails return a bare one, and try again later."""
+        bare = self._bare
+        if bare is None:
+            with self.lock:
+                return self._tried()
+        # By now no scope waits for another that tries.
+        if time.monotonic() >= self._again and self.lock.acquire(blocking=False):
+            try:
+                return self._tried()
+            finally:
+                self.lock.release()
+        return bare
+
+    def _tried(self) -> Runtime:
+        # A handler of the host's logging may open a scope while one is made.
+        if self.current is None and not self._making and time.monotonic() >= self._again:
+            self._making = True
+            try:
+                self.current = self.make()
+            except Exception as error:  # noqa: BLE001 - out of files, say: the program goes on
+                pause = _FIRST_RETRY_SECONDS if self._bare is None else _RETRY_SECONDS
+                self._again = time.monotonic() + pause
+                self._bare = self._bare or Runtime(disabled=True)
+                caught("set-up", error)
+            finally:
+                self._making = False
+        return self.current or self._bare or Runtime(disabled=True)
 
 
 _holder: Final = _Holder()
@@ -214,27 +259,33 @@ def _after_fork() -> None:
     _holder.lock.release()
 
 
+def _after_fork_in_child() -> None:
+    _holder.renew()  # its parent may have had too many files open: it tries for itself
+    _after_fork()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
     )
 
 
 def get() -> Runtime:
-    """Return the runtime in force; the first call may make it."""
+    """Return the runtime in force; the first call makes it.
+
+    Where it cannot be made, that is said once a minute at most, and a bare one is returned: it is
+    disabled, so that scopes do nothing. A later call tries again, after a second, and from then on
+    once a minute.
+    """
     current = _holder.current
-    if current is None:
-        with _holder.lock:
-            if _holder.current is None:
-                _holder.current = _holder.make()
-            current = _holder.current
-    return current
+    return _holder.first() if current is None else current
 
 
 def put(runtime: Runtime | None) -> Runtime | None:
     """Make a runtime the one in force and return the one before."""
     with _holder.lock:
         before, _holder.current = _holder.current, runtime
+        _holder.renew()
     return before
 
 

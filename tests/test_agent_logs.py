@@ -24,6 +24,7 @@ from otel_agents import agent_logs
 from otel_agents.agent_logs import BAR, OPEN_FILES, file_name, file_of, line_of, without_ansi
 from otel_agents.text import visible
 from otel_agents.workspace import Workspace, create
+from tests.forking import Forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -469,13 +470,10 @@ def test_a_forked_child_writes_on(workspace: Workspace, lost: Counter[str]) -> N
         thread = threading.Thread(target=hold)
         thread.start()
         held.wait(90)
-        child = os.fork()
-        if child == 0:
-            log.info("child")
-            os._exit(0)
+        child = Forked(lambda: log.info("child"))
         go.set()
-        thread.join()
-        assert os.waitpid(child, 0)[1] == 0
+        thread.join(90)
+        child.end()
         log.info("parent again")
 
     assert said(workspace, "a1") == [

@@ -32,6 +32,7 @@ from otel_agents.vocabulary import (
     WORKER_COUNT,
     Metric,
 )
+from tests.forking import Forked
 from tests.scraping import promtool, samples, value
 
 __all__ = ["promtool"]
@@ -279,18 +280,17 @@ def test_a_gauge_that_cannot_be_read_costs_the_others_nothing(
     assert boundary.counts[f"reading {QUEUE_SIZE.name}"] == before + 1
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_tells_its_own_measurements_only() -> None:
     """What its parent measured is its parent's to tell."""
     metrics = Metrics(MeterProvider())
     metrics.record(RUN_DURATION, 1, {"workflow": "shop"})
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def child() -> None:
         metrics.record(RUN_DURATION, 5, {"workflow": "press"})
         os.write(write, text(*metrics.families()).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
+
+    Forked(child).end()
     os.close(write)
     with Path(f"/dev/fd/{read}").open() as pipe:
         found = samples(pipe.read())

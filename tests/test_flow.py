@@ -33,6 +33,7 @@ from otel_agents.sinks import jsonl, make_sink
 from otel_agents.sinks.console import ConsoleSink, line_of
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import RUNS_STARTED, Metric, metric
+from tests.forking import Forked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -306,12 +307,12 @@ def test_a_forked_child_starts_its_sums_from_nothing() -> None:
     metrics = Metrics(MeterProvider([reader]))
     metrics.add(RUNS_STARTED, ("shop",), 5)
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def child() -> None:
         metrics.add(RUNS_STARTED, ("shop",), 2)
         os.write(write, str(metrics._sums[RUNS_STARTED.name].sums).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
+
+    Forked(child).end()
 
     assert os.read(read, 100) == b"{('shop',): 2}"
     assert isinstance(RUNS_STARTED, Metric)

@@ -20,6 +20,7 @@ from otel_agents.runtime import Runtime, put
 from otel_agents.sinks import make_sink
 from otel_agents.store import open_store
 from otel_agents.workspace import Workspace, create
+from tests.forking import Forked
 
 
 @pytest.fixture
@@ -103,22 +104,18 @@ def test_a_database_that_is_locked_is_waited_for_by_nobody_but_the_sink(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_writes_through_a_connection_of_its_own(workspace: Workspace) -> None:
     """Parent and child both write after the fork, and both their runs are there."""
     program = Program("sqlite:", workspace)
     program.work()
     assert program.pipeline.flush(90)
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            with run("child", id="run-2"):
-                pass
-            code = 0 if program.pipeline.flush(90) else 1
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def child() -> None:
+        with run("child", id="run-2"):
+            pass
+        assert program.pipeline.flush(50)
+
+    Forked(child).end()
     with run("parent", id="run-3"):
         pass
 

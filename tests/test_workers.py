@@ -231,8 +231,16 @@ def test_the_end_is_the_latest_that_a_worker_says(captured: Captured) -> None:
 
 _PROGRAM = """
 import os, signal, sys, time
+from pathlib import Path
 import otel_agents as oa
 from otel_agents import runtime
+
+lines = Path(os.environ["OTEL_AGENTS_HOME"], "signals.jsonl")
+lines.touch()
+
+def told(name):
+    found = [line for line in lines.read_text().splitlines() if f'"{name}"' in line]
+    return sum('"kind":"worker"' in line for line in found)
 
 with oa.Worker("parent", id="w1", interval=0.05) as worker:
     child = os.fork() if sys.argv[1] == "fork" else -1
@@ -240,7 +248,9 @@ with oa.Worker("parent", id="w1", interval=0.05) as worker:
         with worker.working("stolen"):
             pass
         with oa.Worker("child", id="w2", interval=0.05):
-            time.sleep(0.3)
+            ends = time.monotonic() + 60
+            while told("w2") < 3 and time.monotonic() < ends:
+                time.sleep(0.01)
         runtime.get().pipeline.flush()
         os._exit(0)
     if child > 0:
@@ -286,7 +296,7 @@ def test_a_forked_child_speaks_for_its_own_workers_only(tmp_path: Path) -> None:
     with _program(tmp_path, "fork") as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "working\n"
-        program.communicate("\n")
+        program.communicate("\n", timeout=60)
     assert program.returncode == 0
 
     found = _heartbeats(lines)

@@ -248,6 +248,7 @@ _PROGRAM: Final = """
     except OSError:
         pass  # there is none: it could not be set up
     fails(False)
+    runtime._holder._again = 0.0  # as if the minute were over until it is set up again
     after = work("after")
     flushed = pipeline().flush(60)
     dropped = 0

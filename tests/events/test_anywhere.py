@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # watchdog ends the process and says where.
 _EVERY_LINE: Final = """
     import faulthandler, sys, threading
-    faulthandler.dump_traceback_later(20, exit=True)
+    faulthandler.dump_traceback_later(100, exit=True)
     import otel_agents
     from otel_agents import emit_event, get_emitter, record_critic_decision, EventError
 
@@ -98,7 +98,7 @@ def test_a_timer_that_fires_all_the_time_may_tell(program: Program, tmp_path: Pa
     done = program(
         """
         import faulthandler, signal
-        faulthandler.dump_traceback_later(30, exit=True)
+        faulthandler.dump_traceback_later(100, exit=True)
         from otel_agents import emit_event, get_emitter
         handled, it = 0, {"emitter": "it"}
         def handler(*_):
@@ -133,7 +133,7 @@ def test_a_finalizer_may_tell(program: Program, tmp_path: Path) -> None:
     done = program(
         """
         import faulthandler, gc, sys
-        faulthandler.dump_traceback_later(30, exit=True)
+        faulthandler.dump_traceback_later(100, exit=True)
         from otel_agents import emit_event, get_emitter
         deleted = 0
         class Telling:
@@ -166,7 +166,7 @@ def test_an_ending_interpreter_may_tell(program: Program, tmp_path: Path) -> Non
     done = program(
         """
         import atexit, faulthandler, sys, threading
-        faulthandler.dump_traceback_later(30, exit=True)
+        faulthandler.dump_traceback_later(100, exit=True)
         def tell(emitter, n):
             said = {"scope": "day", "limit": 9, "spent": 8, "emitter": emitter, "n": n}
             emit_event("budget_warning", said)

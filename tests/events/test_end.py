@@ -225,7 +225,7 @@ def test_forks_under_load_do_not_hang_and_each_event_is_there_once(
     for number in range(10):
         child = os.fork()
         if not child:
-            faulthandler.dump_traceback_later(25, exit=True)  # says where it hangs
+            faulthandler.dump_traceback_later(100, exit=True)  # says where it hangs
             tell(0, 50, f"child {{number}}")
             flushed = get_emitter().flush(90)
             get_emitter().get_metrics()
@@ -270,7 +270,7 @@ def test_a_child_forked_while_the_kpis_are_counted_can_ask_for_its_own(program: 
     inside.wait()
     child = os.fork()
     if not child:
-        signal.alarm(10)
+        signal.alarm(100)
         Kpis.apply = apply
         tell(0, 5, "child")
         print(get_emitter().get_metrics()["counts"]["events"], flush=True)

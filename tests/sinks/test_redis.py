@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from otel_agents.state.kpis import KPIS, fold_events
 from otel_agents.state.kpis_buckets import hour_of, start_of
 from otel_agents.vocabulary import EVENT_PAYLOAD, EVENT_TYPE
 from tests.databases import wait_for
+from tests.forking import Forked
 from tests.patient import PATIENT
 
 if TYPE_CHECKING:
@@ -243,15 +244,12 @@ def test_a_forked_child_writes_what_is_its_own(server: Server) -> None:
     sink = RedisSink(server.url)
     sink.write(signals)
     sink.write(signals[:0])
-    child = os.fork()
-    if not child:
-        status = 1
-        with suppress(BaseException):
-            sink.write(more)
-            sink.close()
-            status = 0
-        os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def child() -> None:
+        sink.write(more)
+        sink.close()
+
+    Forked(child).end()
     sink.close()
 
     assert expected(signals + more) == shown(server)

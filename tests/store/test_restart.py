@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 _KILLS = 20
 # For each number it reads, a process that writes requests from there on, and names each once it is
-# committed. What they import they share, or most of the time would go into that.
+# committed. What they import they share, or most of the time would go into that. A line is one
+# write to the pipe: `print` makes two, and the kill, or another thread's line, may come in between.
 _WRITER = """
 import itertools, os, sys
 from otel_agents.signals import Ids, Signal
 from otel_agents.store import Batch, LogRecord, Store
 from tests.store.build import block, number, trace_number
+def say(line):
+    os.write(1, f"{line}\\n".encode())
 def work(first):
     store = Store(sys.argv[1])
     for count in itertools.count(first):
@@ -32,7 +35,7 @@ def work(first):
                       blocks=[block({"trace": trace_number(count), "span": number(1)})])
         def done(error, count=count):
             if error is None:
-                print(count, flush=True)
+                say(count)
         if count % 3:
             store.submit(batch, done)
         store.write(batch)
@@ -40,10 +43,10 @@ def work(first):
             done(None)
 for line in sys.stdin:
     if (child := os.fork()) == 0:
-        print("pid", os.getpid(), flush=True)
+        say(f"pid {os.getpid()}")
         work(int(line))
     os.waitpid(child, 0)
-    print("end", flush=True)
+    say("end")
 """
 # Commits signals and blocks, and is gone before a row is made of them.
 _DYING = """
