@@ -16,6 +16,7 @@ import click
 from otel_agents import server_vocabulary, settings, vocabulary
 from otel_agents.cli.main import COMMANDS, app
 from otel_agents.profiles import PROFILES
+from otel_agents.tool_call import WRITES
 from otel_agents.vocabulary import ATTRIBUTES, KINDS, LABELS, METRICS, OUTCOMES, SAYS
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
+def _fields(kind: vocabulary.Kind) -> list[str]:
+    """Return what a scope of a kind is given, whether or not an attribute tells of it."""
+    own = (WRITES,) if kind.name == "tool" else ()
+    return list(dict.fromkeys((*kind.ids, *kind.fields, *own)))
+
+
 def attributes() -> str:
     """Return the page of span attributes and scope kinds."""
     own = [found for found in ATTRIBUTES.values() if found.key.startswith(vocabulary.NAMESPACE)]
@@ -47,7 +54,7 @@ def attributes() -> str:
         (
             f"`{kind.name}`",
             f"`{kind.span}`",
-            ", ".join(f"`{field}`" for field in dict.fromkeys((*kind.ids, *kind.fields))),
+            ", ".join(f"`{field}`" for field in _fields(kind)),
             ", ".join(
                 f"`{metric.name}`"
                 for metric in (kind.started, kind.active, kind.ended, kind.duration)
@@ -60,7 +67,9 @@ def attributes() -> str:
     return (
         "# Scopes and attributes\n\n"
         + _NOTE
-        + "## Kinds of scope\n\nEvery kind also takes `done` and `total`.\n\n"
+        + "## Kinds of scope\n\nEvery kind also takes `done` and `total`. `writes` says whether "
+        + "a tool writes files, which are\n[saved before it]"
+        + "(../how-to/guard-and-recover.md#save-the-working-tree).\n\n"
         + _table(("Kind", "Span", "Fields", "Metrics"), kinds)
         + "\n## Outcomes, and what each surface calls them\n\n"
         + _table(("Outcome", *SAYS), said)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from opentelemetry.trace import Span
+
     from otel_agents.checkpoint.record import Checkpoint
     from otel_agents.checkpoint.restore import Restored
     from otel_agents.metrics import Metrics
@@ -53,6 +55,7 @@ _QUIET_SECONDS: Final = 60.0
 _GATHER_SECONDS: Final = 0.25
 _PRUNE_EVERY: Final = 20  # checkpoints
 _MAX_RUNS: Final = 256  # whose checkpoints are remembered
+_NOT_HELD: Final = "restores are not held off by the agents at work"
 
 
 class _Batch:
@@ -143,7 +146,12 @@ class AutoCheckpoints:
             return False
         if self._none and current_frame() is not None:
             return False
-        return self._wanted(scope) or (scope.kind.name == "agent" and not self._holds)
+        if self._wanted(scope):
+            return True
+        if scope.kind.name != "agent" or self._holds:
+            return False
+        # To hold off restores takes microseconds, but where git is asked, or one is under way.
+        return self._repository is None or locks.is_restoring(self._repository)
 
     def _wanted(self, scope: Any) -> bool:
         # What an event tells of has begun already.
@@ -165,7 +173,9 @@ class AutoCheckpoints:
         """
         if not self._wanted(scope) or (self._none and scope.parent is not None):
             return
-        batch = self._join(_about(scope), shared=scope.kind.name != "phase")
+        # The scope's own span is made after the checkpoint: the record links to the one around.
+        around = get_current_span() if scope.parent is None else scope.parent.span
+        batch = self._join(_about(scope, around), shared=scope.kind.name != "phase")
         if not batch.done.wait(self.settings.max_seconds):
             with self.changed:
                 batch.waiting -= 1
@@ -297,7 +307,8 @@ class AutoCheckpoints:
                 self._none = True
                 if not self._told_none:
                     self._told_none = True
-                    boundary.warn("otel-agents: no checkpoints are taken: %s", error)
+                    what = "no checkpoints are taken" if self.settings.auto else _NOT_HELD
+                    boundary.warn("otel-agents: %s: %s", what, error)
                 return None
             self._none = False
         return self._repository
@@ -313,12 +324,12 @@ class AutoCheckpoints:
         except Exception as error:  # noqa: BLE001 - the thread has others to serve
             self._trouble(repr(error))
 
-    def _trouble(self, sentence: str) -> None:
+    def _trouble(self, sentence: str, what: str = "no checkpoint was taken") -> None:
         """Log what went wrong, once a minute at the most."""
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET_SECONDS
-            boundary.warn("otel-agents: no checkpoint was taken: %s", sentence)
+            boundary.warn("otel-agents: %s: %s", what, sentence)
 
     def _remember(self, scope: Any, batch: _Batch) -> None:
         checkpoint = batch.checkpoint
@@ -382,8 +393,8 @@ class AutoCheckpoints:
         self._refuse_beside(scope)
         return found
 
-    def restore(self, scope: Any, checkpoint: Checkpoint) -> Restored:
-        """Bring the tree back to what `restorable` returned.
+    def restore(self, scope: Any, checkpoint: Checkpoint, span: Span) -> Restored:
+        """Bring the tree back to what `restorable` returned; `span` is that of the restore.
 
         Raises:
             CheckpointError: Other agents are at work in the tree, or it cannot be done.
@@ -399,7 +410,7 @@ class AutoCheckpoints:
             self._held.close()
             self._holds = False
             try:
-                found = restore(repository, checkpoint.id, run_id=run_id)
+                found = restore(repository, checkpoint.id, run_id=run_id, about=_about(scope, span))
             finally:
                 self._hold_as_needed()
             self._restores[run_id] = self._restores.get(run_id, 0) + 1
@@ -421,7 +432,7 @@ class AutoCheckpoints:
 
     def _hold_or_let_go(self) -> None:
         if not self._work.acquire(timeout=self.settings.max_seconds):
-            self._trouble("a restore is under way")
+            self._trouble("one is under way", _NOT_HELD)
             return
         try:
             self._hold_as_needed()
@@ -444,14 +455,12 @@ class AutoCheckpoints:
                 self._held.enter_context(locks.at_work(repository))
                 self._holds = True
         except OtelAgentsError as error:
-            self._trouble(str(error))
+            self._trouble(str(error), _NOT_HELD)
 
 
-def _about(scope: Any) -> About:
+def _about(scope: Any, linked: Span) -> About:
     ids = scope.frame.ids
-    # The scope's own span is made after the checkpoint: the record links to the one around.
-    around = get_current_span() if scope.parent is None else scope.parent.span
-    span = around.get_span_context()
+    span = linked.get_span_context()
     return About(
         message=f"Before {scope.name or scope.kind.name}",
         run_id=ids.run_id,

@@ -14,10 +14,11 @@ import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_agents.configure import sdk_disabled, settings_now, switched_off
-from otel_agents.errors import SettingsError
+from otel_agents.errors import CheckpointError, SettingsError
 from otel_agents.instrument import pydantic_ai
 from otel_agents.instrument.pydantic_graph import PydanticGraph
 from otel_agents.instrument.seams import Seams
@@ -27,7 +28,6 @@ from otel_agents.sinks import make_sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from otel_agents.settings import Settings
 
@@ -76,6 +76,7 @@ def examine(directory: Path) -> list[Check]:
         _sinks,
         _exporters,
         _spool,
+        _checkpoints,
         _overlaps,
     ):
         try:
@@ -84,6 +85,20 @@ def examine(directory: Path) -> list[Check]:
             name = part.__name__.strip("_")
             found.append(Check(name, ok=False, detail=f"the check itself failed: {error!r}"))
     return found
+
+
+def _checkpoints(settings: Settings) -> Iterator[Check]:
+    if settings.checkpoint is None or not settings.checkpoint.auto:
+        return
+    from otel_agents.checkpoint.repository import Repository
+
+    try:
+        root = Repository.find(Path.cwd()).root
+    except CheckpointError as error:
+        fix = "start the program in a git repository, or take out [checkpoint] auto"
+        yield Check("checkpoints", ok=False, detail=f"none are taken: {error}", fix=fix)
+    else:
+        yield Check("checkpoints", ok=True, detail=f"they are taken of {root}")
 
 
 def _spool(settings: Settings) -> Iterator[Check]:

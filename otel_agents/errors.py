@@ -78,7 +78,9 @@ class BudgetExceeded(OtelAgentsError):  # noqa: N818 - the public name
         self.spent = spent
 
     def __str__(self) -> str:
-        amount, of = (f"{one:.6g} {self.unit}" for one in (self.spent, self.limit))
+        unit = self.unit if self.unit == "USD" else f"{self.unit}s"
+        digits = ",.0f" if self.unit == "token" else ".6g"
+        amount, of = (f"{one:{digits}} {unit}" for one in (self.spent, self.limit))
         return f"The budget of {self.budget} is spent: {amount} of {of}."
 
 

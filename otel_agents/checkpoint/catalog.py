@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_agents.checkpoint.known import Known
-from otel_agents.checkpoint.locks import reading
+from otel_agents.checkpoint.locks import looking
 from otel_agents.checkpoint.plan import Change
 from otel_agents.checkpoint.planning import Planner
 from otel_agents.checkpoint.record import REFS, Checkpoint, said
@@ -55,7 +55,9 @@ def before(repository: Repository, run_id: str, phase: str) -> Checkpoint:
 
     """
     of_phase = [
-        one for one in checkpoints(repository) if one.run_id == run_id and one.phase == phase
+        one
+        for one in checkpoints(repository)
+        if one.run_id == run_id and one.phase == phase and not one.undo_of
     ]
     if not of_phase:
         message = f"Run {said(str(run_id))} has no checkpoint of phase {said(str(phase))}."
@@ -75,7 +77,7 @@ def diff(repository: Repository, id: str) -> list[Change]:  # noqa: A002 - its n
     """
     recover(repository)
     of = find(repository, id)
-    with reading(repository):
+    with looking(repository):
         now = Scan(repository, Known.load(repository), None).tree
     then = files_of(repository, of)
     return Planner(repository, now, then, of.modes, force=True).plan.changes
@@ -95,7 +97,7 @@ def patch(repository: Repository, id: str) -> str:  # noqa: A002 - its name
     known = Known.load(repository)
     with tempfile.TemporaryDirectory(prefix="otel-agents-") as folder:
         around = _objects_in(repository, folder)
-        with reading(repository), Writer(repository, None, around) as writer:
+        with looking(repository), Writer(repository, None, around) as writer:
             now = Scan(repository, known, writer).tree
             ref = REFS + "patch"
             message = b"The tree now, for a moment."

@@ -152,6 +152,16 @@ def carry_out(repository: Repository, journal: Journal) -> None:
     clean(repository)
 
 
+def resume(repository: Repository) -> bool:
+    """Take the steps of a restore that was broken off, and say whether it had happened."""
+    begun = load(repository)
+    if begun is None:
+        clean(repository)
+        return False
+    carry_out(repository, begun)
+    return True
+
+
 def clean(repository: Repository) -> None:
     """Remove what was staged by a restore that is done, or was killed before it happened."""
     for folder in _stages(repository):

@@ -35,10 +35,20 @@ def at_work(repository: Repository) -> Generator[None]:
         CheckpointError: A restore is under way, and did not end within ten seconds.
 
     """
-    with _opened(repository, "agents.lock") as file:
+    with _opened(repository, "agents.lock", to_share=True) as file:
         _wait(file, exclusive=False)
         _name(file)
         yield
+
+
+def is_restoring(repository: Repository) -> bool:
+    """Say whether `at_work` would have to wait now."""
+    with (
+        contextlib.suppress(CheckpointError),
+        _opened(repository, "agents.lock", to_share=True) as file,
+    ):
+        return not _locked(file, exclusive=False)
+    return False
 
 
 @contextmanager
@@ -81,6 +91,23 @@ def reading(repository: Repository) -> Generator[None]:
 
 
 @contextmanager
+def looking(repository: Repository) -> Generator[None]:
+    """Do as `reading`, for who writes nothing: where no lock can be made, nobody restores.
+
+    Raises:
+        CheckpointError: A restore is under way, and did not end within ten seconds.
+
+    """
+    with contextlib.ExitStack() as stack:
+        file = None
+        with contextlib.suppress(CheckpointError):
+            file = stack.enter_context(_opened(repository, "tree.lock", to_share=True))
+        if file is not None:
+            _wait(file, exclusive=False)
+        yield
+
+
+@contextmanager
 def finishing(repository: Repository) -> Generator[None]:
     """Be the one that finishes a restore; wait for one that is under way.
 
@@ -95,14 +122,19 @@ def finishing(repository: Repository) -> Generator[None]:
 
 
 @contextmanager
-def _opened(repository: Repository, name: str) -> Generator[int]:
+def _opened(repository: Repository, name: str, *, to_share: bool = False) -> Generator[int]:
+    path, flags = repository.state / name, getattr(os, "O_NOFOLLOW", 0)
+    file = -1
     try:
         repository.state.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        file = os.open(repository.state / name, flags, 0o600)
+        file = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        message = f"{repository.state} cannot be written to: {error.strerror}."
-        raise CheckpointError(message) from error
+        if to_share:  # which takes no right to write
+            with contextlib.suppress(OSError):
+                file = os.open(path, flags | os.O_RDONLY)
+        if file < 0:
+            message = f"{repository.state} cannot be written to: {error.strerror}."
+            raise CheckpointError(message) from error
     try:
         yield file
     finally:

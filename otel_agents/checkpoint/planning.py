@@ -72,8 +72,11 @@ class Planner:
             plan.modes.append((path, bits(wanted.mode)))
         else:
             self._reach(path, make=True)
-            if kind == "added" and self._is_there(path, wanted):
-                return
+            if kind == "added":
+                status = self.status(path)
+                if status is not None and self._is_there(path, status, wanted):
+                    return
+                kind = _kind_over(status, wanted)
             plan.put.append(Put(path, wanted.mode, wanted.id))
         plan.changes.append(Change(shown(path), kind))
 
@@ -88,6 +91,7 @@ class Planner:
             if status is not None and not stat.S_ISDIR(status.st_mode):
                 if folder not in self._now.files:
                     self._occupy(folder, status)
+                    self.plan.changes.append(Change(shown(folder), "deleted"))
                 status = self._folders[folder] = None
             if status is None:
                 if make:
@@ -108,11 +112,8 @@ class Planner:
             self._refuse(folder or b".", "cannot be written to")
         self._opened[folder] = bits(status.st_mode)
 
-    def _is_there(self, path: bytes, wanted: Wanted) -> bool:
+    def _is_there(self, path: bytes, status: os.stat_result, wanted: Wanted) -> bool:
         """Make way for a path that git does not list; say whether it is there, and the same."""
-        status = self.status(path)
-        if status is None:
-            return False
         if stat.S_ISDIR(status.st_mode):
             self._clear(path)
             return False
@@ -136,6 +137,7 @@ class Planner:
                 self._clear(path)
             elif path not in self._now.files:
                 self._occupy(path, status)
+                self.plan.changes.append(Change(shown(path), "deleted"))
 
     def _occupy(self, path: bytes, status: os.stat_result) -> None:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
@@ -195,6 +197,13 @@ class Planner:
     def _refuse(path: bytes, why: str, what: str = "") -> NoReturn:
         message = f"{said(path)} {why}{what}; nothing was changed."
         raise CheckpointError(message)
+
+
+def _kind_over(status: os.stat_result | None, wanted: Wanted) -> str:
+    """Return what a restore does to a path by putting a file or link over what is there."""
+    if status is None or stat.S_ISDIR(status.st_mode):
+        return "added"
+    return "modified" if stat.S_IFMT(status.st_mode) == stat.S_IFMT(wanted.mode) else "type"
 
 
 def _depth(path: bytes) -> int:

@@ -207,6 +207,10 @@ def _top(path: Path) -> Path:
         if os.path.lexists(folder / ".git"):
             return folder
         if all((folder / name).exists() for name in ("HEAD", "objects", "refs")):
+            if ".git" in folder.parts:
+                git = Path(*folder.parts[: folder.parts.index(".git") + 1])
+                message = f"{path} is inside of {git}: go to the working tree."
+                raise CheckpointError(message)
             message = f"{folder} is a bare repository: it has no working tree to save."
             raise CheckpointError(message)
     message = f"{path} is in no git repository; `git init` makes one."

@@ -9,7 +9,7 @@ import msgspec
 
 from otel_agents.checkpoint import journal
 from otel_agents.checkpoint.known import Known
-from otel_agents.checkpoint.locks import reading, restoring
+from otel_agents.checkpoint.locks import looking, restoring
 from otel_agents.checkpoint.plan import Change
 from otel_agents.checkpoint.planning import Planner
 from otel_agents.checkpoint.record import About, said
@@ -22,7 +22,7 @@ from otel_agents.errors import CheckpointError, NotFoundError
 if TYPE_CHECKING:
     from otel_agents.checkpoint.repository import Repository
 
-__all__ = ["Change", "Restored", "recover", "restore"]
+__all__ = ["BrokenOff", "Change", "Restored", "recover", "restore"]
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -33,6 +33,14 @@ class Restored(msgspec.Struct, frozen=True):
     changed: list[Change]
 
 
+class BrokenOff(KeyboardInterrupt):
+    """Ctrl-C in the middle of a restore that was then finished: `done` is what it did."""
+
+    def __init__(self, done: Restored) -> None:
+        super().__init__()
+        self.done = done
+
+
 def restore(
     repository: Repository,
     id: str,  # noqa: A002 - its name
@@ -40,11 +48,13 @@ def restore(
     run_id: str | None = None,
     force: bool = False,
     dry_run: bool = False,
+    about: About | None = None,
 ) -> Restored:
     """Make the working tree what it was at a checkpoint, after saving it as it is.
 
     Files that are ignored, repositories inside of this one, HEAD and the index are not touched.
-    A restore that is killed is finished by the next call of any function here.
+    Ctrl-C in the middle of it is raised when it is done; a second one at once. A restore that is
+    ended so, or killed, is finished by the next call of any function here.
 
     Args:
         repository: Where.
@@ -53,21 +63,24 @@ def restore(
         force: Restore while agents are at work, and over ignored files that are in the way,
             which then are in the checkpoint that undoes it.
         dry_run: Say what would be changed, and change nothing.
+        about: What is to be known of the checkpoint that undoes it: who restores, and where.
 
     Raises:
         InvalidInputError: `id` cannot be an id.
         NotFoundError: There is no such checkpoint, or it is of another run.
         CheckpointError: It cannot be restored; the tree is as it was.
+        BrokenOff: Ctrl-C was pressed in the middle; the tree is restored.
 
     """
     recover(repository)
     stored = find(repository, id)
     if run_id is not None and stored.checkpoint.run_id != run_id:
-        message = f"Checkpoint {id} is of another run."
+        whose = "no run" if stored.checkpoint.run_id is None else "another run"
+        message = f"Checkpoint {id} is of {whose}."
         raise NotFoundError(message)
     then = files_of(repository, stored)
     if dry_run:
-        with reading(repository):
+        with looking(repository):
             now = Scan(repository, Known.load(repository), None).tree
         planner = Planner(repository, now, then, stored.modes, force=force)
         return Restored(id, None, planner.plan.changes)
@@ -76,14 +89,23 @@ def restore(
         with Taking(repository) as taking:
             planner = Planner(repository, taking.tree, then, stored.modes, force=force)
             taking.add(planner.occupied)
-            undo = taking.keep(About(message=f"Before the restore of {id}", undo_of=id))
+            about = msgspec.structs.replace(
+                about or About(), message=f"Before the restore of {id}", undo_of=id
+            )
+            undo = taking.keep(about)
         plan = planner.plan
         staged = journal.stage(repository, plan.put)
         _check(repository, taking.tree, planner)
         begun = journal.Journal(id, undo.id, os.fsencode(staged), plan)
-        journal.begin(repository, begun)
-        journal.carry_out(repository, begun)
-    return Restored(id, undo.id, plan.changes)
+        done = Restored(id, undo.id, plan.changes)
+        try:
+            journal.begin(repository, begun)
+            journal.carry_out(repository, begun)
+        except KeyboardInterrupt:
+            if journal.resume(repository):  # half a tree is no place to stop at
+                raise BrokenOff(done) from None
+            raise
+    return done
 
 
 def _check(repository: Repository, saved: Tree, planner: Planner) -> None:

@@ -117,7 +117,8 @@ class Writer:
                 if not _is_in_use(pack):
                     pack.unlink(missing_ok=True)
         for folder in {self._repository.git_dir, self._repository.common_dir}:
-            (folder / f"fast_import_crash_{process.pid}").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is none, or nothing can be removed
+                (folder / f"fast_import_crash_{process.pid}").unlink()
 
     def _parts(self) -> set[Path]:
         """Return the packs that are being written, by us or others, or were left by who died."""

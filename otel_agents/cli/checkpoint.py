@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_agents.cli.envelope import OK, print_data
+from otel_agents.cli.envelope import INTERRUPTED, OK, print_data
 from otel_agents.cli.options import AS_JSON
+from otel_agents.cli.reader import settings_here
+from otel_agents.errors import CheckpointError
 from otel_agents.text import visible
 
 if TYPE_CHECKING:
     from otel_agents.checkpoint.plan import Change
     from otel_agents.checkpoint.record import Checkpoint
     from otel_agents.checkpoint.repository import Repository
+    from otel_agents.settings_guards import CheckpointSettings
 
 
 @click.group("checkpoint")
@@ -26,7 +28,8 @@ def command() -> None:
     A checkpoint holds all files that git does not ignore, tracked or not. Branches, the index, the
     stash, hooks and the configuration are neither changed nor run.
 
-    Exit codes: 0 fine, 1 it cannot be done here, 2 wrong usage or input, 4 no such checkpoint.
+    Exit codes: 0 fine, 1 it cannot be done here, 2 wrong usage or input, 3 interrupted,
+    4 no such checkpoint.
     """
 
 
@@ -37,13 +40,11 @@ def create_command(message: str, *, as_json: bool) -> int:
     """Save the working tree as it is."""
     from otel_agents.checkpoint.record import About
     from otel_agents.checkpoint.snapshot import create
-    from otel_agents.settings import load
-    from otel_agents.settings_guards import CheckpointSettings
 
-    settings = load(os.environ, Path.cwd()).checkpoint or CheckpointSettings()
+    repository, settings = _here()
     # Whoever waits for it can break it off: there is no limit to how long it takes.
     made = create(
-        _repository(), About(message=message), max_bytes=settings.max_bytes, max_seconds=None
+        repository, About(message=message), max_bytes=settings.max_bytes, max_seconds=None
     )
     item = _item(made)
     if as_json:
@@ -51,6 +52,7 @@ def create_command(message: str, *, as_json: bool) -> int:
         print_data({key: item[key] for key in asked})
     else:
         _draw("made", item)
+    _prune(repository, settings)
     return OK
 
 
@@ -61,10 +63,12 @@ def list_command(run_id: str | None, *, as_json: bool) -> int:
     """List the checkpoints, the newest first."""
     from otel_agents.checkpoint.catalog import checkpoints
 
-    items = [
-        _item(one) for one in checkpoints(_repository()) if run_id is None or one.run_id == run_id
-    ]
-    _show(items, "table", as_json=as_json)
+    known = checkpoints(_here()[0])
+    items = [_item(one) for one in known if run_id is None or one.run_id == run_id]
+    if known and not items and not as_json:
+        click.echo("There is no checkpoint of this run.")
+    else:
+        _show(items, "table", as_json=as_json)
     return OK
 
 
@@ -75,7 +79,7 @@ def show_command(id_: str, *, as_json: bool) -> int:
     """Show one checkpoint: when and before what it was taken, and by whom."""
     from otel_agents.checkpoint.catalog import get
 
-    _show(_item(get(_repository(), id_)), "one", as_json=as_json)
+    _show(_item(get(_here()[0], id_)), "one", as_json=as_json)
     return OK
 
 
@@ -90,11 +94,12 @@ def diff_command(id_: str, *, as_patch: bool, as_json: bool) -> int:
     """
     from otel_agents.checkpoint import catalog
 
+    repository, _ = _here()
     if not as_patch:
-        _show([_change(one) for one in catalog.diff(_repository(), id_)], "changes",
-              as_json=as_json)  # fmt: skip
+        found = [_change(one) for one in catalog.diff(repository, id_)]
+        _show(found, "changes", as_json=as_json)
         return OK
-    text = catalog.patch(_repository(), id_)
+    text = catalog.patch(repository, id_)
     if as_json:
         print_data({"patch": text})
     elif sys.stdout.isatty():
@@ -128,31 +133,59 @@ def restore_command(
     The tree is saved before, so that `restore` with the id that is printed undoes it. While agents
     are at work here it is refused.
     """
-    from otel_agents.checkpoint import catalog
-    from otel_agents.checkpoint.restore import restore
+    from otel_agents.checkpoint import catalog, journal
+    from otel_agents.checkpoint.restore import BrokenOff, restore
 
     if (id_ is None) == (run_id is None or phase is None) or (
         id_ is not None and phase is not None
     ):
         message = "Give either an ID, or --run-id and --before."
         raise click.UsageError(message, click.get_current_context())
-    repository = _repository()
+    repository, settings = _here()
     if id_ is None:
         id_ = catalog.before(repository, run_id or "", phase or "").id
-    done = restore(repository, id_, run_id=run_id, force=force, dry_run=dry_run)
+    try:
+        done = restore(repository, id_, run_id=run_id, force=force, dry_run=dry_run)
+    except BrokenOff as error:
+        undo = f"`otel-agents checkpoint restore {error.done.undo_id}` undoes it."
+        _note(f"The restore was finished all the same: {undo}")
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        if journal.pending(repository):
+            _note("The restore stopped half-way: the next command finishes it.")
+        raise
     found = {
         "restored": done.restored,
         "undo_id": done.undo_id,
         "changed": [_change(one) for one in done.changed],
     }
     _show(found, "restored", as_json=as_json)
+    if not dry_run:
+        _prune(repository, settings)
     return OK
 
 
-def _repository() -> Repository:
+def _here() -> tuple[Repository, CheckpointSettings]:
+    """Return the repository that the command stands in, and the settings in force there."""
     from otel_agents.checkpoint.repository import Repository
+    from otel_agents.settings_guards import CheckpointSettings
 
-    return Repository.find(Path.cwd())
+    settings = settings_here().checkpoint or CheckpointSettings()
+    return Repository.find(Path.cwd()), settings
+
+
+def _prune(repository: Repository, settings: CheckpointSettings) -> None:
+    """Remove the checkpoints that are too many or too old; what was asked for is done already."""
+    from otel_agents.checkpoint.catalog import prune
+
+    try:
+        prune(repository, settings.keep, settings.keep_days)
+    except CheckpointError as error:
+        _note(f"Old checkpoints were not removed: {error}")
+
+
+def _note(sentence: str) -> None:
+    click.echo(f"otel-agents: {sentence}", err=True)
 
 
 def _item(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -15,15 +15,22 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = ("id", "taken", "message", "files>", "size>", "run", "agent")
 _STYLES: Final = {"added": "green", "deleted": "red"}
+_FEW: Final = 5  # paths in a line
 _UNITS: Final = ("B", "KB", "MB", "GB")
 
 
 def made(item: Mapping[str, Any]) -> None:
-    """Print what was saved."""
-    Page().line(
+    """Print what was saved, and what was not."""
+    page = Page()
+    page.line(
         Text(item["id"], style="bold"),
         f"  {plural(item['files'], 'file')}, {_size(item['bytes'])}: {item['message'] or ''}",
     )
+    left_out = item["left_out"]
+    if left_out:
+        named = ", ".join(visible(path) for path in left_out[:_FEW])
+        more = f" and {len(left_out) - _FEW} more" if len(left_out) > _FEW else ""
+        page.line(f"Left out: {named}{more}.")
 
 
 def table(items: list[Any]) -> None:

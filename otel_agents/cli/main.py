@@ -10,7 +10,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -28,8 +28,26 @@ COMMANDS: Final = (
 )  # fmt: skip
 
 
+# What a group of commands raises that is called alone; before Click 8.2 it prints its help itself.
+_ALONE: Final[Any] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
+class _GoneError(Exception):
+    """Whoever read our answer has gone. Click, and Rich too, would make exit code 1 of it."""
+
+
 class _Commands(click.Group):
     """The commands, of which only the one that is asked for is imported."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _GoneError from error
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):
+                raise _GoneError from error
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click's signature
         return list(COMMANDS)
@@ -70,13 +88,16 @@ def run(arguments: Sequence[str]) -> int:
     except OtelAgentsError as error:
         return fail_with(error, as_json=as_json)
     except click.UsageError as error:
+        if isinstance(error, _ALONE):
+            click.echo(error.format_message(), err=True)
+            return MISUSED
         known = error.ctx.command_path if error.ctx is not None else "otel-agents"
         message = f"{error.format_message()} See `{known} --help`."
         return fail("invalid_input", message, MISUSED, as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has gone. Python would complain once more when it flushes at exit.
+    except (BrokenPipeError, _GoneError):
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except (OSError, click.ClickException) as error:

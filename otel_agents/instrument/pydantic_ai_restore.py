@@ -258,7 +258,7 @@ def _restore(
     inner = Scope(_RESTORE, fields={"checkpoint_id": checkpoint_id})
     inner.start(scope.context)
     try:
-        done = checkpoints.restore(scope, checkpoint)
+        done = checkpoints.restore(scope, checkpoint, inner.span)
     except OtelAgentsError as error:
         inner.fail(str(error))
         inner.end()

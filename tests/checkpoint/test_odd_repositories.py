@@ -14,6 +14,7 @@ import pytest
 
 from otel_agents.checkpoint.catalog import checkpoints
 from otel_agents.checkpoint.repository import Repository
+from otel_agents.checkpoint.used import is_used
 from otel_agents.errors import CheckpointError
 
 from . import odd
@@ -61,6 +62,32 @@ def test_the_tree_comes_back_and_nothing_else_moves(
     repo.back_to(saved.id)
     assert repo.seen() == was
     assert inside(repo) == around
+
+
+@pytest.mark.parametrize("build", _HANDLED)
+def test_programs_know_without_git_whether_checkpoints_are_taken(
+    tmp_path: Path, build: Callable[[Path], Repo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `.git` is, and from a folder inside, too; a program without a table asks that."""
+    repo = build(tmp_path / "repo")
+    inside_it = repo.path / "fold er"
+    inside_it.mkdir()
+    assert not is_used(inside_it)
+    repo.checkpoint()
+    monkeypatch.setenv("PATH", "")
+    assert is_used(repo.path)
+    assert is_used(inside_it)
+
+
+@pytest.mark.parametrize("content", ["", "gitdir: gone\n", "gitdir: \0\n", "worktree", None])
+def test_where_git_says_nothing_of_use_none_are_taken(tmp_path: Path, content: str | None) -> None:
+    """A `.git` that is empty, leads nowhere, cannot be, or is a pipe that nobody writes to."""
+    if content is None:
+        os.mkfifo(tmp_path / ".git")
+    else:
+        (tmp_path / ".git").write_text(content)
+    assert not is_used(tmp_path)
+    assert not is_used(tmp_path / "gone")
 
 
 def _none(path: Path) -> Path:

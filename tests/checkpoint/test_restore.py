@@ -114,8 +114,11 @@ def test_ignored_files_stay(repo: Repo) -> None:
     assert (repo.path / "x.log").read_text() == "1"
 
 
-@pytest.mark.parametrize("place", ["a.txt", "a.txt/inside", "src"])
-def test_an_ignored_file_in_the_way_is_kept_or_saved(repo: Repo, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [("a.txt", "modified"), ("a.txt/inside", "deleted"), ("src", "deleted")],
+)
+def test_an_ignored_file_in_the_way_is_kept_or_saved(repo: Repo, place: str, change: str) -> None:
     """In a file's place, in a folder of that name, in a folder's: refused, or saved with force."""
     saved = repo.checkpoint()
     (repo.path / ".git/info/exclude").write_text("secret*\na.txt\nsrc\n")
@@ -132,10 +135,14 @@ def test_an_ignored_file_in_the_way_is_kept_or_saved(repo: Repo, place: str) -> 
     assert picture(repo.path) == after
     assert [one.id for one in catalog.checkpoints(repo.found)] == [saved.id]
 
-    undo = repo.back_to(saved.id, force=True)
+    said = restore(repo.found, saved.id, force=True, dry_run=True).changed
+    assert Change(place, change) in said
+    assert len({one.path for one in said}) == len(said)
+    done = restore(repo.found, saved.id, force=True)
+    assert done.changed == said
     assert (repo.path / "a.txt").read_text() == "first\n"
-    assert undo is not None
-    repo.back_to(undo, force=True)
+    assert done.undo_id is not None
+    repo.back_to(done.undo_id, force=True)
     assert (repo.path / place).read_text() == "precious\n"
 
 

@@ -535,6 +535,38 @@ def test_agents_at_work_hold_off_restores(saving: Captured, tree: Path) -> None:
     assert not at_work(tree)
 
 
+def test_an_agent_begins_at_once_unless_a_restore_is_under_way(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no checkpoint is taken before it; then it waits, and the event loop goes on."""
+    left: list[str] = []
+    aside = AutoCheckpoints.aside
+
+    async def counted(self: AutoCheckpoints, start: Any, end: Any) -> None:
+        left.append("the loop")
+        await aside(self, start, end)
+
+    async def work() -> None:
+        async with oa.agent("worker"):
+            assert at_work(tree)
+
+    async def main() -> None:
+        await work()  # which finds the repository
+        monkeypatch.setattr(AutoCheckpoints, "aside", counted)
+        await work()
+        assert left == []
+        with locks.restoring(Repository.find(tree)):
+            waiting = asyncio.create_task(work())
+            await until(lambda: left)
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+        await waiting
+
+    with capture(checkpoint=CheckpointSettings(), root=tree):
+        asyncio.run(main())
+
+
 # No settings, and no folder of ours but what checkpoints by hand have left.
 BUSY = """
 import sys

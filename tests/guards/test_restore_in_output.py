@@ -202,6 +202,13 @@ def test_a_restore_is_a_scope_of_its_own(captured: Captured, tree: Path) -> None
     assert told["otelagents.result"] == "success"
     undo = catalog.get(Repository.find(tree), str(told["otelagents.restore.undo.id"]))
     assert undo.undo_of == back[ID]
+    assert (undo.run_id, undo.phase, undo.agent) == ("r-1", "build", "worker")
+    assert undo.agent_id == told["otelagents.agent.run.id"]
+    assert span.context is not None
+    assert (undo.trace_id, undo.span_id) == (
+        f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}",
+    )  # fmt: skip
+    assert catalog.before(Repository.find(tree), "r-1", "build").id == back[ID]
     edges = [(one.edge, one.result) for one in captured.signals if one.kind == "restore"]
     assert [edge for edge, _ in edges] == ["start", "end"]
     assert edges[1][1] == "success"
