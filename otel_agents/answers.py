@@ -3,6 +3,8 @@
     answers = answers_of(settings)
     answer = answers.poll(scope.scope_id)   # an Answer, or None while there is none
 
+    answer = answer_to("call-7")            # of the runtime in force, by any id
+
 Where a server is configured (`OTEL_AGENTS_SERVER`, or `server` of the settings) it is asked,
 else the workspace's store.
 """
@@ -12,11 +14,13 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from otel_agents import runtime
 from otel_agents.boundary import boundary
 from otel_agents.settings import workspace_of
 from otel_agents.text import segment
@@ -31,6 +35,13 @@ _WAIT_SECONDS: Final = 2.0  # of each wait for the server
 _LONGEST: Final = 1 << 20  # bytes of a reply
 _TRY_AGAIN_SECONDS: Final = 2.0  # after a store that cannot be opened
 _QUIET_SECONDS: Final = 60.0
+# A server hears of a wait within some seconds: batches of signals wait for no longer.
+_UNHEARD_SECONDS: Final = 20.0
+_UNHEARD: Final = (
+    "otel-agents: the server at %s has not heard of the wait %r, so nobody can answer it there; "
+    "send it the signals of this program (OTEL_EXPORTER_OTLP_ENDPOINT)"
+)
+_MOST_UNKNOWN: Final = 1000
 _PORTS: Final = {"http": 80, "https": 443}
 _OK, _UNKNOWN = 200, 404
 
@@ -102,12 +113,27 @@ class ServerAnswers(Answers):
     def __init__(self, url: str, token: str | None) -> None:
         self._parts = urlsplit(url.rstrip("/"))
         self._token = token
+        # By waits that the server does not know of, since when; endless once that was said.
+        self._unknown: dict[str, float] = {}
 
     def _ask(self, wait_id: str) -> Answer | None:
         item = self._find(wait_id)
+        self._note(wait_id, known=item is not None)
         if item is None or item["status"] != "answered" or item["closed_at"] is not None:
             return None
         return _answer(wait_id, item)
+
+    def _note(self, wait_id: str, *, known: bool) -> None:
+        """Say once of a wait that the server does not hear of it: nobody can answer it there."""
+        if known:
+            self._unknown.pop(wait_id, None)
+            return
+        since = self._unknown.setdefault(wait_id, time.monotonic())
+        if time.monotonic() - since >= _UNHEARD_SECONDS:
+            self._unknown[wait_id] = inf
+            boundary.warn(_UNHEARD, self._parts.netloc, wait_id)
+        while len(self._unknown) > _MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
 
     def _find(self, wait_id: str) -> dict[str, Any] | None:
         status, body = self._exchange(f"/api/hitl/{segment(wait_id)}")
@@ -200,6 +226,17 @@ class StoreAnswers(Answers):
         store, self._store = self._store, None
         if store is not None and self._pid == os.getpid():
             store.close(0.0)
+
+
+def answer_to(wait_id: str) -> Answer | None:
+    """Return what a human said to a wait that is open, or None while there is no answer.
+
+    It is for waits that nobody awaits, such as a tool call that was put off: its id is the call's.
+    It asks once, which takes some seconds at the most, and never raises.
+    """
+    answers = runtime.get().answers
+    found = None if answers is None else answers.poll(wait_id)
+    return found if isinstance(found, Answer) else None
 
 
 def answers_of(settings: Settings) -> Answers | None:

@@ -15,10 +15,12 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """A limit of money, tokens or time, or of several of them.
 
     `scope` is what it holds for: each run, each phase, agent or task in a run, or all runs of a
-    workflow that a process makes. With a `name` it holds for those of that name only. `usd` is in
-    US dollars, `tokens` counts input and output, `seconds` leave out waits for a human. At the
-    share `warn_at` of a limit `budget_warning` is told, at the limit `budget_exceeded`, each once;
-    with `enforce` no model call is begun beyond it: `BudgetExceeded` is raised in the agent.
+    workflow that a process makes. With a `name` it holds for those of that name only. A budget that
+    a scope is given in code is that scope's own: `scope` and `name`, where they are set, must be
+    those of the scope. `usd` is in US dollars, `tokens` counts input and output, `seconds` leave
+    out waits for a human. At the share `warn_at` of a limit `budget_warning` is told, at the limit
+    `budget_exceeded`, each once; with `enforce` no model call is begun beyond it: `BudgetExceeded`
+    is raised in the agent.
 
         with run("shop", budget=Budget(usd=5, enforce=True)): ...
     """

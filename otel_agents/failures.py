@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Final
 
+from otel_agents.errors import BudgetExceeded
 from otel_agents.signals import Failure
 from otel_agents.values import plain, redact
 from otel_agents.vocabulary import Outcome  # noqa: TC001
@@ -51,8 +52,9 @@ def failure_of(
 ) -> Failure:
     """Return what a signal says of an exception: what was `said` on purpose, or else its text.
 
-    The text only where `message` allows: it can quote a prompt. Without an exception the outcome
-    is all there is to say beside what was `said`.
+    The text only where `message` allows: it can quote a prompt. That of a spent budget is our own,
+    and always there. Without an exception the outcome is all there is to say beside what was
+    `said`.
     """
     if error is None:
         return Failure(type=outcome, message=said)
@@ -64,7 +66,9 @@ def failure_of(
         code = traceback.tb_frame.f_code
         where = f"{os.path.basename(code.co_filename)}:{traceback.tb_lineno} in {code.co_name}"  # noqa: PTH119
     text = said
-    if message and not said:
+    if type(error) is BudgetExceeded and not said:
+        text = str(redact("", plain(str(error))))
+    elif message and not said:
         given = BaseException.__getattribute__(error, "args")
         text = str(redact("", plain(given[0] if given else "")))
     return Failure(type=error_type_of(error), message=text, where=where)

@@ -1,6 +1,7 @@
 """Open runs and workers say that they still live, so that a killed one can be told from a slow one.
 
-One thread a process does it for all; it is there while there is something to say.
+One thread a process does it for all; it is there while there is something to say. It wakes, too,
+what has to look at the time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from otel_agents.boundary import caught
 from otel_agents.signals import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_agents.scope import Scope
+
+    Look = Callable[[], float | None]
+    """Returns in how many seconds it is to be called again, or None for no more."""
 
 # An interval under the first would keep a core busy; no wait can be endless.
 SHORTEST_SECONDS: Final = 0.05
@@ -45,6 +51,7 @@ class _Heart:
         self.changed = threading.Condition(threading.Lock())
         self.thread: threading.Thread | None = None
         self.beats: dict[str, _Beat] = {}
+        self.looks: dict[Look, float] = {}
         self.wakes = math.inf
 
     def opened(self, _run: Scope) -> None:
@@ -60,6 +67,12 @@ class _Heart:
     def remove(self, scope: Scope) -> None:
         with self.changed:
             self.beats.pop(scope.scope_id, None)
+
+    def wake(self, look: Look, seconds: float) -> None:
+        due = time.monotonic() + min(max(SHORTEST_SECONDS, seconds), LONGEST_SECONDS)
+        with self.changed:
+            self.looks[look] = due = min(due, self.looks.get(look, due))
+            self._live(due)
 
     def _live(self, due: float) -> None:
         """Let the thread be there and awake by then."""
@@ -78,22 +91,36 @@ class _Heart:
         while True:
             with self.changed:
                 runs = bool(under_way.open_runs)
-                if not self.beats and not runs:
+                if not self.beats and not self.looks and not runs:
                     self.thread = None
                     return
-                dues = [beat.due for beat in self.beats.values()]
+                dues = [*(beat.due for beat in self.beats.values()), *self.looks.values()]
                 self.wakes = min([*dues, runs_due] if runs else dues)
                 self.changed.wait(max(0.0, self.wakes - time.monotonic()))
                 now = time.monotonic()
                 ready = [beat for beat in self.beats.values() if beat.due <= now]
                 for beat in ready:
                     beat.due = now + beat.interval
+                looks = [look for look, due in self.looks.items() if due <= now]
+                for look in looks:
+                    del self.looks[look]
+            for look in looks:
+                self._look(look)
             living = [beat.scope for beat in ready]
             if now >= runs_due:
                 runs_due = now + HEARTBEAT_SECONDS
                 living += list(under_way.open_runs.values())
             for scope in living:
                 _alive(scope)
+
+    def _look(self, look: Look) -> None:
+        try:
+            again = look()
+            if again is not None:
+                self.wake(look, again)
+        except Exception as error:  # noqa: BLE001 - as in `_alive`
+            with contextlib.suppress(Exception):
+                caught("heartbeat", error)
 
 
 def _alive(scope: Scope) -> None:
@@ -118,6 +145,11 @@ def begin() -> None:
 def beat(scope: Scope, interval: float) -> None:
     """Beat for a scope every `interval` seconds, from one interval from now on."""
     _heart.add(scope, interval)
+
+
+def wake(look: Look, seconds: float) -> None:
+    """Call `look` in so many seconds at the latest, and for as long as it wants to be."""
+    _heart.wake(look, seconds)
 
 
 def rest(scope: Scope) -> None:

@@ -33,6 +33,7 @@ from otel_agents.vocabulary import (
     WAIT_ERROR,
     WAIT_ID,
     WAIT_PRIORITY,
+    WAIT_TOOL_CALL,
 )
 from otel_agents.waits import Waits
 
@@ -56,8 +57,13 @@ _NOBODY: Final = (
     "otel-agents: nothing can answer %r but the program itself: there is no workspace, store or "
     "server (make a workspace with `otel-agents init`)"
 )
+_TAKEN: Final = (
+    "otel-agents: another wait with the id %r is open in this run; this one is answered by %s"
+)
 # Called with a wait that has begun: what knows of tasks by their events listens.
 asked_listeners: Final[list[Callable[[Runtime, HumanScope], None]]] = []
+# The open waits that the program gave an id, by run and id.
+_named: Final[dict[tuple[str, str], HumanScope]] = {}
 # Scopes are given their `waits` when the first begins in them, by any thread.
 _lock: Final = threading.Lock()
 
@@ -67,7 +73,9 @@ class HumanScope(Scope):
 
     `await` it, or `wait` for it: both return the `Answer`. As `with`, `async with` or decorator it
     lasts as long as the block, in which the program asks by itself and may say with `resolve` what
-    came of it. `wait_id` names it for whoever answers: the id that was given, else the scope's.
+    came of it; an answer from elsewhere is in `answer` as soon as it is there. `wait_id` names it
+    for whoever answers: the id that was given, unless another open wait of the run has it, else the
+    scope's.
     """
 
     __slots__ = (
@@ -204,6 +212,15 @@ class HumanScope(Scope):
             self._look_out()
         return mine
 
+    def attach(self) -> None:
+        """Make the wait the current scope, and ask for answers: the program has asked by itself."""
+        try:
+            super().attach()
+            if self._rt is not None and self._rt.answers is not None and self.answer is None:
+                _desk.add(self)
+        except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
+            caught("human attach", error)
+
     def _look_out(self) -> None:
         try:
             _desk.add(self)
@@ -211,8 +228,8 @@ class HumanScope(Scope):
             caught("human answers", error)
 
     def _close(self, mine: bool, error: BaseException | None) -> None:
-        _desk.remove(self)
-        if mine:
+        if mine:  # else a block goes on, which takes an answer too
+            _desk.remove(self)
             self.end(error)
 
     # ------------------------------------------------------------------ lifecycle
@@ -223,6 +240,9 @@ class HumanScope(Scope):
             self.scope_id = self.fixed_id
         given = coerce(self._given_id, str)
         self.wait_id = str(redact("", cut(given, _ID))) if given else self.scope_id
+        if given and not self._takes_id():
+            boundary.warn(_TAKEN, self.wait_id, self.scope_id)
+            self.wait_id = self.scope_id
         attributes[WAIT_ID.key] = self.wait_id
         attributes.setdefault(WAIT_ATTEMPTS.key, self._attempts())
         attributes.setdefault(WAIT_PRIORITY.key, "normal")
@@ -236,6 +256,18 @@ class HumanScope(Scope):
         }
         self.event = ("start", ESCALATED, payload)
         return attributes
+
+    def _takes_id(self) -> bool:
+        """Say whether no other wait of the run goes by this one's id in this process."""
+        if WAIT_TOOL_CALL.key in (self._known or {}):
+            return True  # the call's id; its wait is closed by a later one
+        key = self.frame.ids.run_id or "", self.wait_id
+        with _lock:
+            known = _named.get(key)
+            if known is not None and known is not self and not known.ended:
+                return False
+            _named[key] = self
+        return True
 
     def _attempts(self) -> int:
         """Return which attempt of the agent around this is; the first where there is none."""
@@ -268,6 +300,10 @@ class HumanScope(Scope):
         self, rt: Runtime, outcome: Outcome, seconds: float, attributes: dict[str, Any]
     ) -> None:
         _desk.remove(self)
+        key = self.frame.ids.run_id or "", self.wait_id
+        with _lock:
+            if _named.get(key) is self:
+                del _named[key]
         counted, self._counted = self._counted, []
         for waits in counted:
             waits.end(self._start + int(seconds * 1e9))
@@ -346,3 +382,4 @@ def _look(scope: HumanScope) -> None:
 _desk: Final = _Desk()
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_desk.reset)
+    os.register_at_fork(after_in_child=_named.clear)

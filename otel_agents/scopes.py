@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_agents.boundary import caught
 from otel_agents.context import current_frame
+from otel_agents.errors import SettingsError
 from otel_agents.humans import HumanScope
 from otel_agents.scope import Scope
 from otel_agents.tasks import TaskScope
@@ -94,13 +95,23 @@ class ScopeMaker(Generic[_S]):
     ) -> _S:
         try:
             if budget is not None:
-                fields = {**budget.fields(), **(fields or {})}
+                fields = {**self._limits(budget, name), **(fields or {})}
             # A foreign object is named by its class: its `__str__` is not called.
             text = name if name is None or type(name) is str else coerce(name, str)
             return self._made(self.kind, text, id=given_id, attributes=attributes, fields=fields)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught(f"{self.kind.name} scope", error)
             return self._made(self.kind)  # with nothing in it that could fail
+
+    def _limits(self, budget: Budget, name: Any) -> dict[str, Any]:
+        """Return the fields of a budget that is the scope's own; another one is reported."""
+        kind = self.kind.name
+        if budget.scope in {"run", kind} and budget.name in {None, name}:
+            return budget.fields()
+        of = f"{budget.scope} {budget.name or ''}".rstrip()
+        message = f"{kind}: a budget given here is the scope's own; one of {of} is for the settings"
+        caught(f"{kind} field budget", SettingsError(message))
+        return {}
 
 
 run: Final = ScopeMaker(KINDS["run"], Scope)

@@ -157,6 +157,16 @@ BUDGET_TOKENS: Final = _own("budget.tokens.limit", int, "Tokens that may be used
 BUDGET_SECONDS: Final = _own(
     "budget.seconds.limit", float, "Seconds the scope may take, waits for a human left out."
 )
+BUDGET_USD_ENFORCED: Final = _own(
+    "budget.usd.enforced.limit", float, "USD beyond which calls are refused, if not the limit."
+)
+BUDGET_TOKENS_ENFORCED: Final = _own(
+    "budget.tokens.enforced.limit", int, "Tokens beyond which calls are refused, if not the limit."
+)
+BUDGET_SECONDS_ENFORCED: Final = _own(
+    "budget.seconds.enforced.limit", float,
+    "Seconds beyond which calls are refused, if not the limit.",
+)  # fmt: skip
 BUDGET_WARN_AT: Final = _own("budget.warn_at", float, "The share of a limit that is warned at.")
 BUDGET_ENFORCED: Final = _own("budget.enforced", bool, "Whether model calls beyond it are refused.")
 BUDGET_ENFORCED_UNITS: Final = _own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -38,7 +39,7 @@ def list_command(
 
     With --json, `meta.next_cursor` is what --cursor takes to go on, or null at the end.
 
-    Exit codes: 0, whoever waits.
+    Exit codes: 0, whoever waits; 4 without a workspace, store or server to read.
     """
     source = reader(server)
     status = "all" if everything else "open"
@@ -48,7 +49,7 @@ def list_command(
         return OK
     from otel_agents.cli.drawn_hitl import waits_table
 
-    waits_table([(handle(one), one) for one in found["items"]], everything=everything)
+    waits_table(_handled(found["items"]), everything=everything)
     if found["next_cursor"]:
         click.echo(f"\nThere are more: go on with --cursor {found['next_cursor']}")
     return OK
@@ -115,6 +116,15 @@ def _note(signal: Signal) -> None:
         sink.write([signal])
     finally:
         sink.close()
+
+
+def _handled(items: list[Any]) -> list[tuple[str, Any]]:
+    """Return waits with what each is answered by: where several have one id, by their scopes'."""
+    times = Counter(map(handle, items))
+    return [
+        (known if times[known] == 1 else str(item["scope_id"]), item)
+        for item, known in ((item, handle(item)) for item in items)
+    ]
 
 
 def handle(item: Any) -> str:

@@ -25,6 +25,7 @@ STATES: Final = {
     "completed": ("✓", "green"),
     "passed": ("✓", "green"),
     "answered": ("✓", "green"),
+    "closed": ("✓", "green"),
     "delivered": ("✓", "green"),
     "failed": ("✗", "red"),
     "lost": ("?", "magenta"),

@@ -103,7 +103,11 @@ def _waits(read: RunReport, now: int) -> Iterator[Text]:
         asked = f": {visible(wait.reason)}" if wait.reason else ""
         line = Text(f"waiting for a human since {since}", style=STATES["waiting"][1])
         yield line.append(asked, style="default")
-        yield Text(f"  otel-agents hitl resolve {shlex.quote(visible(wait.id))}", style="dim")
+        if wait.decision:
+            yield Text(f"  answered ({visible(wait.decision)}), not taken yet", style="dim")
+            continue
+        hint = f"  otel-agents hitl resolve {shlex.quote(visible(wait.id))} --approve"
+        yield Text(hint, style="dim")
     more = len(read.waits) - _WAITS
     if more > 0:
         yield Text(f"  {count(more)} more: otel-agents hitl list", style="dim")

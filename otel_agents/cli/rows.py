@@ -156,6 +156,10 @@ def _told(check: Check) -> tuple[str, str]:
     open_ = "waiting" if check.kind == "human" else "open"
     special = {None: open_, "success": good, "cancellation": "cancelled", "skip": "skipped"}
     words = [special.get(outcome, "failed") for outcome in check.outcomes]
+    # A block of the program's own that ended, and nobody said anything.
+    for number, answered in enumerate(check.answered):
+        if words[number] == good and not answered:
+            words[number] = "closed"
     if len(words) > _FEW:
         return words[-1], f"{words[-1]}, {good} {count(words.count(good))} of {len(words)} times"
     return words[-1], ", then ".join(words)

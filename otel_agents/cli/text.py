@@ -53,12 +53,16 @@ def money(usd: float) -> str:
 
 
 def budget(amount: float, unit: str) -> str:
-    """Return an amount of a budget in its unit: USD, token, second or a program's own."""
+    """Return an amount of a budget in its unit: USD, token, second or a program's own.
+
+    A program may name its unit in the plural.
+    """
     if unit == "USD":
         return money(amount)
     if unit == "second":
-        return duration(amount)
-    return plural(int(amount), unit) if amount == int(amount) else f"{amount:,.2f} {unit}"
+        return f"{amount:.2f}s" if 0 < amount < 1 else duration(amount)
+    one = unit.removesuffix("s")
+    return plural(int(amount), one) if amount == int(amount) else f"{amount:,.2f} {one}s"
 
 
 def cost(usd: float | None, unpriced: int) -> str:

@@ -12,14 +12,16 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_agents import runtime
+from otel_agents import heartbeat, runtime
 from otel_agents.boundary import caught
 from otel_agents.budget import WARN_AT
 from otel_agents.errors import BudgetExceeded, SettingsError
-from otel_agents.ledgers.ledger import NOISE, Ledger, Open
-from otel_agents.ledgers.telling import mark, owner_of, tell
+from otel_agents.ledgers.gauges import Gauges
+from otel_agents.ledgers.ledger import NOISE, NOTHING, Ledger, Open
+from otel_agents.ledgers.telling import Place, announce, mark, owner_of, tell
 from otel_agents.state.budgets import (
     LIMITS,
     SPENT,
@@ -33,10 +35,9 @@ from otel_agents.state.budgets import (
     label_of,
     limits_of,
     merge,
+    state_limits,
 )
 from otel_agents.vocabulary import (
-    BUDGET_ENFORCED,
-    BUDGET_ENFORCED_UNITS,
     BUDGET_LIMIT,
     BUDGET_STATE,
     BUDGET_USAGE,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from otel_agents.budget import Budget
     from otel_agents.metrics import Metrics
     from otel_agents.scope import Scope
-    from otel_agents.state.budgets import Key
+    from otel_agents.state.budgets import Key, Term
     from otel_agents.state.run import RunState
     from otel_agents.usage import Usage
 
@@ -60,9 +61,7 @@ if TYPE_CHECKING:
 # Finished runs, and workflows, whose ledgers are kept for another try.
 _KEPT_RUNS: Final = 256
 _KEPT_WORKFLOWS: Final = 1024
-_MAX_TOLD: Final = 10_000
 _FIELDS: Final = ("budget_usd", "budget_tokens", "budget_seconds")
-_NOTHING: Final = Amounts()
 
 _live: weakref.WeakSet[Ledgers] = weakref.WeakSet()
 
@@ -105,11 +104,11 @@ class Ledgers:
     """
 
     def __init__(self, budgets: Iterable[Budget] = (), recall: Recall | None = None) -> None:
-        self._settled: dict[str, list[tuple[str | None, dict[str, Limit]]]] = {}
+        self._settled: dict[str, list[tuple[str | None, dict[Term, Limit]]]] = {}
         for budget in budgets:
             amounts = {"USD": budget.usd, "token": budget.tokens, "second": budget.seconds}
-            limits = {
-                unit: Limit(amount, budget.warn_at, budget.enforce)
+            limits: dict[Term, Limit] = {
+                (unit, budget.enforce): Limit(amount, budget.warn_at, budget.enforce)
                 for unit, amount in amounts.items()
                 if is_limit(amount) and amount is not None
             }
@@ -117,11 +116,12 @@ class Ledgers:
         self._joined = "run" in self._settled or "workflow" in self._settled
         self._recall = recall
         self._ledgers: dict[Key, Ledger] = {}
+        self._timed: set[Ledger] = set()
         self._groups: dict[str, _Group] = {}
         self._runs: OrderedDict[str, None] = OrderedDict()
         self._workflows: OrderedDict[str, None] = OrderedDict()
         self._pasts: OrderedDict[str, _Past] = OrderedDict()
-        self._told: dict[tuple[str, str], tuple[float, float]] = {}
+        self._gauges = Gauges()
         self._lock = threading.RLock()
         self._watching: weakref.ref[Metrics] | None = None
         _live.add(self)
@@ -129,13 +129,13 @@ class Ledgers:
     def after_fork(self) -> None:
         """Begin anew in a forked child: what is open is the parent's to report."""
         self._lock = threading.RLock()
-        self._told.clear()
+        self._gauges.clear()
         for ledger in self._ledgers.values():
             ledger.open.clear()
 
     # ------------------------------------------------------------------ what a scope opens
 
-    def limits(self, scope: Scope, attributes: dict[str, Any]) -> dict[str, Limit] | None:
+    def limits(self, scope: Scope, attributes: dict[str, Any]) -> dict[Term, Limit] | None:
         """Return the limits of a scope that begins, and state them in its attributes.
 
         None stands for a scope that no budget concerns; a limit that cannot be is reported, and
@@ -153,31 +153,31 @@ class Ledgers:
             limits = limits_of(attributes)
             merge(limits, self._limits(kind, scope.name))
             if limits:
-                _state(attributes, limits)
+                state_limits(attributes, limits)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("budget", error)
             return None
         return limits
 
-    def opened(self, scope: Scope, limits: dict[str, Limit]) -> None:
+    def opened(self, scope: Scope, limits: dict[Term, Limit]) -> None:
         """Give a scope that has begun its ledgers, and tell of those that are nearly empty."""
         try:
             self._open(scope, limits)
         except Exception as error:  # noqa: BLE001 - telemetry never reaches the host
             caught("budget", error)
 
-    def _open(self, scope: Scope, limits: dict[str, Limit]) -> None:
+    def _open(self, scope: Scope, limits: dict[Term, Limit]) -> None:
         kind, ids = scope.kind.name, scope.frame.ids
-        joined: list[tuple[Key, str, dict[str, Limit]]] = []
+        joined: list[tuple[Key, str, dict[Term, Limit]]] = []
         if kind == "run" or (scope.parent is None and ids.run_id):
-            shared: dict[str, Limit] = {}
+            shared: dict[Term, Limit] = {}
             merge(shared, self._limits("workflow", ids.workflow))
             if shared:
                 name = ids.workflow or ""
                 joined.append((("workflow", name, ""), label_of("workflow", name), shared))
         if kind != "run" and scope.parent is None and ids.run_id:
             # A part of a run, whose scope is in another process, or an agent outside any.
-            whole: dict[str, Limit] = {}
+            whole: dict[Term, Limit] = {}
             merge(whole, self._limits("run", ids.workflow))
             if whole:
                 joined.append((("run", ids.run_id, ""), "run", whole))
@@ -190,11 +190,14 @@ class Ledgers:
             with self._lock:
                 for key, label, more in joined:
                     told += self._join(scope, key, label, more, past, own=more is limits)
+                pauses = [self._ledgers[key].pause() for key, _, _ in joined]
             for one, spent in told:
                 tell(scope, one, spent)
+            if (pause := min(pauses)) < inf:
+                heartbeat.wake(self.look, pause)
             self._watch(runtime.get().metrics)
 
-    def _limits(self, kind: str, name: str | None) -> Iterable[tuple[str, Limit]]:
+    def _limits(self, kind: str, name: str | None) -> Iterable[tuple[Term, Limit]]:
         for wanted, limits in self._settled.get(kind, ()):
             if wanted is None or wanted == name:
                 yield from limits.items()
@@ -204,7 +207,7 @@ class Ledgers:
         scope: Scope,
         key: Key,
         label: str,
-        limits: dict[str, Limit],
+        limits: dict[Term, Limit],
         past: _Past,
         *,
         own: bool,
@@ -213,9 +216,11 @@ class Ledgers:
         if ledger is None:
             task = key[1] if key[0] == "task" else ""
             told = {one for one in past.told if (one.label, one.task) == (label, task)}
-            before = past.amounts.get(key, _NOTHING)
+            before = past.amounts.get(key, NOTHING)
             ledger = self._ledgers[key] = Ledger(key, label, before, told)
         ledger.limit(limits)
+        if ledger.timed:
+            self._timed.add(ledger)
         mine = ledger not in scope.ledgers
         ledger.group = group = self._hold(ledger, scope)
         ledger.open[scope.scope_id] = Open(scope, group, own=own, counts=mine)
@@ -317,10 +322,11 @@ class Ledgers:
         self, scope: Scope, usage: Usage | None, cost: float | None
     ) -> BudgetExceeded | None:
         ledgers: Sequence[Any] = scope.ledgers
+        more = NOTHING if usage is None else Amounts(amount_of(cost), usage.total_tokens)
         for ledger in ledgers:
-            if ledger.timed:
+            if ledger.timed or usage is not None:
                 with self._lock:
-                    told = ledger.crossed()
+                    told = ledger.crossed(more)
                 for one, spent in told:
                     tell(scope, one, spent)
             for unit, limit in ledger.enforced:
@@ -328,13 +334,36 @@ class Ledgers:
                 if usage is None:
                     over = spent * NOISE >= limit
                 else:
-                    more = Amounts(amount_of(cost), usage.total_tokens)
                     spent += more.of(unit)
                     over = spent > limit * NOISE
                 if over:
                     mark(scope, "budget_refused", ledger.label, unit, limit, spent)
                     return BudgetExceeded(ledger.label, unit, limit, spent)
         return None
+
+    def look(self) -> float | None:
+        """Tell of limits of time that are reached while nothing is called or ended.
+
+        Return in how many seconds to look again, or None if that is not called for.
+        """
+        told: list[tuple[Place, Crossing, float]] = []
+        soonest = inf
+        with self._lock:
+            for ledger in list(self._timed):
+                if not ledger.open:
+                    self._timed.discard(ledger)
+                # One that ends meanwhile tells by itself.
+                scope = next(
+                    (one.scope for one in ledger.open.values() if not one.scope.ended), None
+                )
+                if scope is not None:
+                    told += [
+                        (Place(scope, new.task), new, spent) for new, spent in ledger.crossed()
+                    ]
+                    soonest = min(soonest, ledger.pause())
+        for place, new, spent in told:
+            announce(place, new, spent)
+        return soonest if soonest < inf else None
 
     def closing(self, scope: Scope, attributes: dict[str, Any]) -> None:
         """Add what was spent to the attributes that a scope ends with."""
@@ -351,9 +380,11 @@ class Ledgers:
                     ledger.seconds += opened.seconds(ending=True)
                     told += ledger.crossed()
                     if opened.own:
-                        for unit in ledger.limits:
+                        for unit, _ in ledger.limits:
                             attributes[SPENT[unit].key] = ledger.spent(unit)
                         attributes[BUDGET_STATE.key] = ledger.state()
+                    if not ledger.open:
+                        self._gauges.close(ledger)
                     self._release(opened.group)
             for one, spent in told:
                 tell(scope, one, spent)
@@ -365,8 +396,7 @@ class Ledgers:
     def told(self, metrics: Metrics, place: tuple[str, str], limit: float, spent: float) -> None:
         """Keep what the program itself told of a budget, by label and unit, for the gauges."""
         with self._lock:
-            if place in self._told or len(self._told) < _MAX_TOLD:
-                self._told[place] = limit, spent
+            self._gauges.tell(place, limit, spent)
         self._watch(metrics)
 
     def _watch(self, metrics: Metrics) -> None:
@@ -377,17 +407,8 @@ class Ledgers:
             metrics.watch(BUDGET_UTILIZATION, lambda: self._read(2))
 
     def _read(self, number: int) -> list[tuple[tuple[str, str], float]]:
-        """Return limit, usage or share of every budget that is open, of each the most utilised."""
-        found: dict[tuple[str, str], tuple[float, float, float | None]] = {}
         with self._lock:
-            for place, (limit, spent) in self._told.items():
-                found[place] = limit, spent, spent / limit if limit else None
-            for ledger in self._ledgers.values():
-                for unit, one in ledger.limits.items() if ledger.open else ():
-                    spent = ledger.spent(unit)
-                    share, known = spent / one.limit, found.get((ledger.label, unit))
-                    if known is None or share >= (known[2] or 0.0):
-                        found[ledger.label, unit] = one.limit, spent, share
+            found = self._gauges.show(self._ledgers.values())
         values = ((place, amounts[number]) for place, amounts in found.items())
         return [(place, value) for place, value in values if value is not None]
 
@@ -410,18 +431,6 @@ def _complain(scope: Scope, field: str, wanted: str) -> None:
     shown = repr(given) if isinstance(given, int | float | str) else type(given).__name__
     message = f"{scope.kind.name}: {field} must be {wanted}, not {shown[:100]}"
     caught(f"{scope.kind.name} field {field}", SettingsError(message))
-
-
-def _state(attributes: dict[str, Any], limits: dict[str, Limit]) -> None:
-    """Put the limits in force on the attributes that a scope starts with."""
-    for unit, limit in limits.items():
-        attributes[LIMITS[unit].key] = LIMITS[unit].type(limit.limit)
-    # One for all units: where they differ, what was told says which of them is nearly spent.
-    attributes[BUDGET_WARN_AT.key] = max(limit.warn_at for limit in limits.values())
-    enforced = tuple(unit for unit, limit in limits.items() if limit.enforced)
-    attributes[BUDGET_ENFORCED.key] = bool(enforced)
-    if enforced:
-        attributes[BUDGET_ENFORCED_UNITS.key] = enforced
 
 
 def _is_given(scope: Scope, run_id: str) -> bool:

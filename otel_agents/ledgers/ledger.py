@@ -6,14 +6,15 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from otel_agents.state.budgets import LEVELS, Crossing, Limit, level_of, merge
+from otel_agents.state.budgets import LEVELS, Amounts, Crossing, Limit, level_of, merge
 
 if TYPE_CHECKING:
     from otel_agents.scope import Scope
-    from otel_agents.state.budgets import Amounts, Key, Level
+    from otel_agents.state.budgets import Key, Level, Term
 
 # A sum of binary fractions can be this much below what was spent.
 NOISE: Final = 1 + 1e-9
+NOTHING: Final = Amounts()
 
 
 class Open:
@@ -44,7 +45,7 @@ class Open:
 class Ledger:
     """What may be spent under one key, and what was; changed under the lock of `Ledgers`.
 
-    `limits` is replaced, never changed. `next` is by unit the amount that is to be told next.
+    `limits` is replaced, never changed. `next` is by limit the amount that is to be told next.
     """
 
     __slots__ = (
@@ -68,20 +69,22 @@ class Ledger:
         self.group = ""
         self.usd, self.tokens, self.seconds = before
         self.told = told
-        self.limits: dict[str, Limit] = {}
-        self.next: dict[str, float] = {}
+        self.limits: dict[Term, Limit] = {}
+        self.next: dict[Term, float] = {}
         self.enforced: tuple[tuple[str, float], ...] = ()
         self.timed = False
         self.open: dict[str, Open] = {}
 
-    def limit(self, more: dict[str, Limit]) -> None:
+    def limit(self, more: dict[Term, Limit]) -> None:
         """Merge limits into those in force; those of scopes that are over do not count."""
         limits = dict(self.limits) if self.open else {}
         merge(limits, more.items())
         self.limits = limits
         self.next = dict.fromkeys(limits, 0.0)
-        self.enforced = tuple((unit, one.limit) for unit, one in limits.items() if one.enforced)
-        self.timed = "second" in limits
+        self.enforced = tuple(
+            (unit, one.limit) for (unit, _), one in limits.items() if one.enforced
+        )
+        self.timed = any(unit == "second" for unit, _ in limits)
 
     def spent(self, unit: str) -> float:
         """Return what was spent of a unit so far."""
@@ -91,18 +94,30 @@ class Ledger:
             return self.tokens
         return self.seconds + sum([one.seconds() for one in list(self.open.values())])
 
-    def crossed(self) -> list[tuple[Crossing, float]]:
-        """Return what is to be told now, with what was spent; it counts as told from then on."""
+    def crossed(self, more: Amounts = NOTHING) -> list[tuple[Crossing, float]]:
+        """Return what is to be told now, with what was spent; it counts as told from then on.
+
+        `more` is what is being spent, and not counted yet.
+        """
         found = []
-        for unit, due in self.next.items():
-            spent = self.spent(unit)
+        for term, due in self.next.items():
+            unit = term[0]
+            spent = self.spent(unit) + more.of(unit)
             if spent * NOISE >= due:
-                limit = self.limits[unit]
+                limit = self.limits[term]
                 level = level_of(spent, limit)
                 found += [(one, spent) for one in self._new(unit, limit, level)]
                 below = {"within": limit.limit * limit.warn_at, "warning": limit.limit}
-                self.next[unit] = below.get(level, inf)
+                self.next[term] = below.get(level, inf)
         return found
+
+    def pause(self) -> float:
+        """Return in how many seconds at the earliest a limit of time is to be told of."""
+        if not self.timed:
+            return inf
+        due = min([due for (unit, _), due in self.next.items() if unit == "second"], default=inf)
+        counting = sum([one.counts for one in self.open.values()])
+        return (due - self.spent("second")) / counting if counting and due < inf else inf
 
     def _new(self, unit: str, limit: Limit, level: Level) -> list[Crossing]:
         task = self.key[1] if self.key[0] == "task" else ""
@@ -114,5 +129,5 @@ class Ledger:
 
     def state(self) -> Level:
         """Return how the worst of its budgets stands."""
-        levels = [level_of(self.spent(unit), limit) for unit, limit in self.limits.items()]
+        levels = [level_of(self.spent(unit), limit) for (unit, _), limit in self.limits.items()]
         return max(levels, key=LEVELS.index, default="within")

@@ -38,10 +38,14 @@ class Place:
 
 def tell(scope: Scope, crossing: Crossing, spent: float) -> None:
     """Tell of a limit that is nearly or wholly spent: as a fact, on the span and as a metric."""
-    label, unit, level, limit, task = crossing
+    announce(Place(scope, crossing.task), crossing, spent)
+
+
+def announce(place: Place, crossing: Crossing, spent: float) -> None:
+    """Tell as `tell` does, at a place that was found before."""
+    label, unit, level, limit, _ = crossing
     type_ = f"budget_{level}"
     payload = _payload(label, unit, limit, spent)
-    place = Place(scope, task)
     runtime.get().metrics.add(BUDGET_EVENTS, (label, unit, level))
     place.span.add_event(f"{NAMESPACE}.{type_}", payload)
     attributes = {EVENT_TYPE.key: type_, EVENT_PAYLOAD.key: payload}

@@ -216,7 +216,10 @@ class Budget(Shape):
 
 
 class RunWait(Shape):
-    """A human who is waited for now; `id` is what the wait is answered by."""
+    """A human who is waited for now; `id` is what the wait is answered by.
+
+    `decision` is what was said already: the program has not taken it yet.
+    """
 
     id: str
     reason: str | None
@@ -225,6 +228,7 @@ class RunWait(Shape):
     phase: str | None
     agent: str | None
     tool: str | None
+    decision: str | None
 
 
 class Run(RunSummary):

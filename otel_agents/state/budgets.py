@@ -2,8 +2,9 @@
 
 A ledger is kept by key. Every scope whose start states limits (`BUDGET_*`) counts to the ledger of
 its key, with all that was spent inside it: in its tree, or for a run in all of the run. The limits
-of scopes that are open together are merged: of each unit the smallest holds. `ledgers.py` keeps
-the same sums while a program runs, and both judge them by `level_of`.
+of scopes that are open together are merged: of each unit the smallest that is enforced holds, and
+a smaller one that is only told of stands beside it. `ledgers.py` keeps the same sums while a
+program runs, and both judge them by `level_of`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from otel_agents.vocabulary import (
     BUDGET_ENFORCED,
     BUDGET_ENFORCED_UNITS,
     BUDGET_SECONDS,
+    BUDGET_SECONDS_ENFORCED,
     BUDGET_SECONDS_SPENT,
     BUDGET_TOKENS,
+    BUDGET_TOKENS_ENFORCED,
     BUDGET_TOKENS_SPENT,
     BUDGET_USD,
+    BUDGET_USD_ENFORCED,
     BUDGET_USD_SPENT,
     BUDGET_WARN_AT,
     WAITED,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otel_agents.signals import Ids
     from otel_agents.state.run import RunState, Scope
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
 
 Level = Literal["within", "warning", "exceeded"]
 LEVELS: Final[tuple[Level, ...]] = ("within", "warning", "exceeded")
+Term = tuple[str, bool]
+"""A unit, and whether the limit in it is enforced."""
 Key = tuple[str, str, str]
 """What a ledger is kept by: what the budget is for, the run's, task's or workflow's id, a name."""
 
@@ -48,6 +54,9 @@ LIMITS: Final[dict[str, Attribute]] = {
 }  # fmt: skip
 SPENT: Final[dict[str, Attribute]] = {
     "USD": BUDGET_USD_SPENT, "token": BUDGET_TOKENS_SPENT, "second": BUDGET_SECONDS_SPENT,
+}  # fmt: skip
+_ENFORCED: Final[dict[str, Attribute]] = {
+    "USD": BUDGET_USD_ENFORCED, "token": BUDGET_TOKENS_ENFORCED, "second": BUDGET_SECONDS_ENFORCED,
 }  # fmt: skip
 _GUARDED: Final = ("run", "phase", "agent", "task")
 _RANKS: Final = {word: rank for rank, word in enumerate((*SCOPES, *LIMITS))}
@@ -127,14 +136,21 @@ def level_of(spent: float, limit: Limit) -> Level:
     return "warning" if of >= limit.limit * limit.warn_at else "within"
 
 
-def merge(limits: dict[str, Limit], more: Iterable[tuple[str, Limit]]) -> None:
-    """Merge limits by unit into others: the smallest holds, enforced if any of them is."""
-    for unit, limit in more:
-        known = limits.get(unit)
-        if known is not None:
-            least = min(known, limit, key=lambda one: (one.limit, one.warn_at))
-            limit = least._replace(enforced=known.enforced or limit.enforced)  # noqa: PLW2901
-        limits[unit] = limit
+def merge(limits: dict[Term, Limit], more: Iterable[tuple[Term, Limit]]) -> None:
+    """Merge limits into others: of a unit the smallest that is enforced, and the smallest told of.
+
+    Where the enforced one is no greater, it is told of as well, and is the only one.
+    """
+    for term, limit in more:
+        known = limits.get(term)
+        limits[term] = limit if known is None else min(known, limit)
+        unit = term[0]
+        told, enforced = limits.get((unit, False)), limits.get((unit, True))
+        if told is not None and enforced is not None and told.limit >= enforced.limit:
+            del limits[unit, False]
+            if told.limit == enforced.limit:
+                share = min(told.warn_at, enforced.warn_at)
+                limits[unit, True] = enforced._replace(warn_at=share)
 
 
 def _enforced(attributes: dict[str, Any], unit: str) -> bool:
@@ -144,16 +160,36 @@ def _enforced(attributes: dict[str, Any], unit: str) -> bool:
     return attributes.get(BUDGET_ENFORCED.key) is True
 
 
-def limits_of(attributes: dict[str, Any]) -> dict[str, Limit]:
-    """Return the limits that a scope's attributes state, by unit; unusable ones are left out."""
-    found: dict[str, Limit] = {}
+def limits_of(attributes: dict[str, Any]) -> dict[Term, Limit]:
+    """Return the limits that a scope's attributes state; unusable ones are left out."""
+    found: dict[Term, Limit] = {}
     for unit, attribute in LIMITS.items():
         value = attributes.get(attribute.key)
         if value is not None and is_limit(value):
             share = attributes.get(BUDGET_WARN_AT.key)
             warn_at = share if is_limit(share) and share <= 1 else WARN_AT
-            found[unit] = Limit(value, warn_at, _enforced(attributes, unit))
+            enforced = _enforced(attributes, unit)
+            greater = attributes.get(_ENFORCED[unit].key) if enforced else None
+            if is_limit(greater) and greater > value:
+                found[unit, False] = Limit(value, warn_at)
+                found[unit, True] = Limit(greater, warn_at, enforced=True)
+            else:
+                found[unit, enforced] = Limit(value, warn_at, enforced)
     return found
+
+
+def state_limits(attributes: dict[str, Any], limits: dict[Term, Limit]) -> None:
+    """Put the limits in force on the attributes that a scope starts with."""
+    for (unit, enforced), limit in limits.items():
+        both = enforced and (unit, False) in limits
+        attribute = _ENFORCED[unit] if both else LIMITS[unit]
+        attributes[attribute.key] = attribute.type(limit.limit)
+    # One for all units: where they differ, what was told says which of them is nearly spent.
+    attributes[BUDGET_WARN_AT.key] = max(limit.warn_at for limit in limits.values())
+    units = tuple(unit for unit, enforced in limits if enforced)
+    attributes[BUDGET_ENFORCED.key] = bool(units)
+    if units:
+        attributes[BUDGET_ENFORCED_UNITS.key] = units
 
 
 def key_of(kind: str, ids: Ids, name: str | None, scope_id: str) -> Key:
@@ -180,7 +216,7 @@ class Entry:
         self.key = key
         self.name = name
         self.scopes: list[Scope] = []
-        self.limits: dict[str, Limit] = {}
+        self.limits: dict[Term, Limit] = {}
         self.spent = Amounts()
 
     @property
@@ -190,10 +226,19 @@ class Entry:
 
     def level(self, unit: str, limit: Limit, told: Iterable[Crossing]) -> Level:
         """Return how it stands, as far as is known or as was told of this limit."""
-        task = self.key[1] if self.key[0] == "task" else ""
         found = level_of(self.spent.of(unit), limit)
-        said = {one.level for one in told if one[3:] == (limit.limit, task)}
+        said = {one.level for one in self._of(limit, told)}
         return max([found, *(one for one in LEVELS if one in said)], key=LEVELS.index)
+
+    def told(
+        self, limit: Limit, told: Iterable[Crossing], spent: Mapping[Crossing, float]
+    ) -> float:
+        """Return how much events told was spent: more than is known where a process was killed."""
+        return max((spent[one] for one in self._of(limit, told)), default=0.0)
+
+    def _of(self, limit: Limit, told: Iterable[Crossing]) -> list[Crossing]:
+        task = self.key[1] if self.key[0] == "task" else ""
+        return [one for one in told if one[3:] == (limit.limit, task)]
 
 
 def budgets(run: RunState, *, now: int, gone: Gone) -> list[BudgetReport]:
@@ -213,11 +258,11 @@ def budgets(run: RunState, *, now: int, gone: Gone) -> list[BudgetReport]:
         told.setdefault(crossing[:2], []).append(crossing)
     found = []
     for entry in entries(run, now=now, gone=gone).values():
-        for unit, limit in entry.limits.items():
+        for (unit, _), limit in entry.limits.items():
             said = told.get((entry.label, unit), ())
             state = entry.level(unit, limit, said)
             name = entry.name if entry.key[0] != "run" else None
-            spent = entry.spent.of(unit)
+            spent = max(entry.spent.of(unit), entry.told(limit, said, run.crossings))
             found.append(_report((entry.key[0], name), unit, limit, spent, state))
     known = {(label_of(one.scope, one.name), one.unit) for one in found}
     for (label, unit), crossings in told.items():

@@ -20,6 +20,7 @@ from otel_agents.state.waiting import Waiting, held, is_deferred
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
     AGENT_ATTEMPT,
+    DECISION,
     DELIVERY_CI,
     DELIVERY_URL,
     ITERATION_MAX,
@@ -95,7 +96,8 @@ class PhaseReport(msgspec.Struct, kw_only=True):
 class Check(msgspec.Struct, kw_only=True):
     """A gate, validation, delivery or wait for a human: how it went, each time it came up.
 
-    `outcomes` are in the order of time; None is one that is still open.
+    `outcomes` are in the order of time; None is one that is still open. `answered` says of each
+    wait for a human whether there was an answer.
     """
 
     kind: str
@@ -105,10 +107,14 @@ class Check(msgspec.Struct, kw_only=True):
     seconds: float
     detail: str
     error: Failure | None
+    answered: list[bool] = []
 
 
 class WaitReport(msgspec.Struct, kw_only=True):
-    """A human who is waited for, since a time; `id` is what whoever answers names the wait by."""
+    """A human who is waited for, since a time; `id` is what whoever answers names the wait by.
+
+    `decision` is what the human said where nobody has taken that yet.
+    """
 
     id: str
     reason: str
@@ -117,6 +123,7 @@ class WaitReport(msgspec.Struct, kw_only=True):
     phase: str
     agent: str
     tool: str
+    decision: str = ""
 
 
 class RunReport(msgspec.Struct, kw_only=True):
@@ -310,6 +317,9 @@ class _Reading:
                 phase=scope.ids.phase or "",
                 agent=scope.ids.agent or "",
                 tool=_text(scope, WAIT_TOOL.key),
+                decision=self.state.answers[scope.key][2]
+                if scope.key in self.state.answers
+                else "",
             )
             for scope in self.scopes
             if scope.kind == "human" and self._open(scope)
@@ -435,6 +445,8 @@ class _Reading:
             if outcome is None and self._given_up(scope):
                 outcome = "cancellation"
             check.outcomes.append(outcome)
+            if scope.kind == "human":
+                check.answered.append(bool(_text(scope, DECISION.key)))
             check.seconds += self._seconds(scope)
             check.error = scope.end.error if scope.end is not None else None
             texts = (_text(scope, DELIVERY_URL.key), _text(scope, DELIVERY_CI.key))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_agents.state.budgets import crossing_of
 from otel_agents.usage import Usage
 from otel_agents.vocabulary import (
+    DECISION,
     EVENT_PAYLOAD,
     KINDS,
     OUTCOMES,
@@ -180,11 +181,13 @@ class RunState:
     A fact such as a gate's result counts as a scope that was only seen to end.
 
     `changes` counts the signals taken in; whoever watches a run looks there whether to look again.
-    `crossings` are the budgets' limits of which an event told, each with what was spent then.
+    `crossings` are the budgets' limits of which an event told, each with what was spent then;
+    `answers` what a human said first to each wait, by its scope: when, in which signal, and what.
     """
 
     __slots__ = (
-        "_kinds", "_told", "_used", "changes", "crossings", "first", "id", "last", "scopes",
+        "_kinds", "_told", "_used", "answers", "changes", "crossings", "first", "id", "last",
+        "scopes",
     )  # fmt: skip
 
     def __init__(self, run_id: str, signal: Signal) -> None:
@@ -196,6 +199,7 @@ class RunState:
         self._used: dict[str, tuple[int, int, int]] = {}
         self.scopes: dict[str, Scope] = {}
         self.crossings: dict[Crossing, float] = {}
+        self.answers: dict[str, tuple[int, str, str]] = {}
         self._kinds: dict[str, list[Scope]] = {}
         self.changes = 0
 
@@ -216,6 +220,8 @@ class RunState:
         if signal.edge == "fact" and signal.kind not in _VERDICTS:
             if signal.kind in _CROSSINGS:
                 self._cross(signal)
+            elif signal.kind == "human":
+                self._answer(signal)
             return
         key = signal.scope_id or signal.id
         scope = self.scopes.get(key)
@@ -230,6 +236,12 @@ class RunState:
         if found is not None:
             crossing, spent = found
             self.crossings[crossing] = max(spent, self.crossings.get(crossing, spent))
+
+    def _answer(self, signal: Signal) -> None:
+        said = signal.attributes.get(DECISION.key)
+        if isinstance(said, str) and said:
+            found = signal.time, signal.id, said
+            self.answers[signal.scope_id] = min(found, self.answers.get(signal.scope_id, found))
 
     def of_kind(self, kind: str) -> Sequence[Scope]:
         """Return the scopes of a kind, in no order."""

@@ -86,6 +86,7 @@ def _wait(wait: WaitReport) -> dict[str, Any]:
         "phase": wait.phase or None,
         "agent": wait.agent or None,
         "tool": wait.tool or None,
+        "decision": wait.decision or None,
     }
 
 

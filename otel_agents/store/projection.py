@@ -227,10 +227,9 @@ def _run_row(state: RunState, reading: RunReport) -> tuple[Any, ...]:
 
 
 def _waits(state: RunState) -> int | None:
-    """Return since when a human is waited for, or None where nobody is."""
-    return min(
-        (scope.started for scope in state.of_kind("human") if scope.end is None), default=None
-    )
+    """Return since when a human is waited for who has not answered, or None where nobody is."""
+    asked = (scope for scope in state.of_kind("human") if scope.end is None)
+    return min((one.started for one in asked if one.key not in state.answers), default=None)
 
 
 def _rows(state: RunState, reading: RunReport, run_id: str) -> _Rows:

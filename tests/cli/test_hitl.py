@@ -115,6 +115,19 @@ def test_the_list_is_read_by_people(here: Any) -> None:
     assert "go on with --cursor" in one
 
 
+def test_waits_of_one_id_are_listed_by_what_answers_each(shell: Shell) -> None:
+    """Two runs have given the same id: each row has the id of its scope."""
+    other = [told("run", "start", "run-b"), asked("go", "s9")]
+    for signal in other:
+        signal.ids = Ids(run_id="r2", workflow="shop")
+    waiting(shell, *other, asked("once", "s3"))
+    lines = shell.run("hitl", "list").stdout.splitlines()
+    handles = {line.split()[-1] for line in lines if "Deploy?" in line}
+    assert handles == {"s1", "s9", "once"}
+    for scope in ("s1", "s9"):
+        assert shell.run("hitl", "resolve", scope, "--approve").returncode == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -173,6 +186,22 @@ def test_whoever_waits_asks_the_server_that_is_named(shell: Shell, tmp_path: Pat
         assert wrong is not None
         assert wrong.poll("s1") is None
     assert answers.poll("s1") is None
+
+
+def test_a_server_that_does_not_hear_of_a_wait_is_told_of_once(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a while, since a program that exports to another place would wait for ever."""
+    waiting(shell)
+    with Serving(shell) as serving:
+        answers = answers_of(Settings(server=serving.url))
+        assert answers is not None
+        assert answers.poll("elsewhere") is None
+        assert caplog.messages == []
+        monkeypatch.setattr("otel_agents.answers._UNHEARD_SECONDS", 0.0)
+        assert [answers.poll(one) for one in ("elsewhere", "elsewhere", "go")] == [None] * 3
+    (said,) = caplog.messages
+    assert "has not heard of the wait 'elsewhere'" in said
 
 
 def test_an_open_server_takes_no_answer(shell: Shell, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from otel_agents.cli.render import lines
-from otel_agents.cli.text import cost, duration, money, short
+from otel_agents.cli.text import budget, cost, duration, money, short
 from otel_agents.state.estimate import history
 from otel_agents.state.report import RunReport, report
 from otel_agents.state.run import fold
@@ -80,7 +80,7 @@ def test_a_wide_terminal() -> None:
 shop  ◆ waiting                                                                            run run-2
 █████████████████████░░░░░░░░░  70%  33s so far, 3.0s of it waiting  updated 3s ago
 waiting for a human since 00:00:30 UTC (3.0s): may I buy more?
-  otel-agents hitl resolve h
+  otel-agents hitl resolve h --approve
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
@@ -114,7 +114,7 @@ def test_a_narrow_terminal() -> None:
 shop  ◆ waiting                                    run run-2
 33s so far, 3.0s of it waiting  updated 3s ago
 waiting for a human since 00:00:30 UTC (3.0s): may I buy mo…
-  otel-agents hitl resolve h
+  otel-agents hitl resolve h --approve
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
@@ -147,7 +147,7 @@ def test_a_low_terminal_keeps_what_matters() -> None:
 shop  ◆ waiting                                                        run run-2
 33s so far, 3.0s of it waiting  updated 3s ago
 waiting for a human since 00:00:30 UTC (3.0s): may I buy more?
-  otel-agents hitl resolve h
+  otel-agents hitl resolve h --approve
 iteration 2 of at most 3
 goal  Sell all that is in stock
 
@@ -244,6 +244,40 @@ def test_short_numbers(number: int, text: str) -> None:
 def test_amounts(usd: float, text: str) -> None:
     """A small amount is not rounded to nothing."""
     assert money(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "text"),
+    [
+        (1, "token", "1 token"), (1200, "token", "1,200 tokens"), (2.5, "token", "2.50 tokens"),
+        (90, "tokens", "90 tokens"), (1, "calls", "1 call"), (3, "USD", "$3.00"),
+        (75, "second", "1m 15s"), (0.146, "second", "0.15s"), (0, "second", "0.0s"),
+    ],
+)  # fmt: skip
+def test_amounts_of_budgets(amount: float, unit: str, text: str) -> None:
+    """A program's own unit is in the plural once, whichever it was told in."""
+    assert budget(amount, unit) == text
+
+
+def test_an_answer_that_nobody_has_taken_yet_is_told() -> None:
+    """In the place of what to type for an answer."""
+    story = Story("run-2").start("run", "r", "shop")
+    story.start("human", "h", "approve deploy", parent="r").wait(3)
+    asked = drawn(read(story), 80, story.now)
+    assert "otel-agents hitl resolve h --approve" in asked
+    story._tell("h", "fact", attributes={"otelagents.human.decision": "approved"})
+    found = drawn(read(story), 80, story.now)
+    assert "  answered (approved), not taken yet" in found
+    assert "hitl resolve" not in found
+
+
+def test_a_wait_that_ended_without_an_answer_is_closed() -> None:
+    """As `hitl list` says it; one that was answered says so."""
+    story = Story("run-2").start("run", "r", "shop").start("phase", "p", "ship", parent="r")
+    for number, attributes in enumerate(({}, {"otelagents.human.decision": "rejected"})):
+        story.start("human", f"h{number}", "call them", parent="p", phase="ship").wait(1)
+        story.end(f"h{number}", attributes=attributes)
+    assert "human asked call them  closed, then answered" in drawn(read(story), 80, story.now)
 
 
 def test_an_unknown_cost_is_never_zero_dollars() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -138,6 +139,59 @@ def test_a_spent_budget_that_enforces_refuses_the_next_call(limited: Any) -> Non
     assert "otelagents.budget_refused" in events
     assert levels(captured) == [("budget_warning", "run"), ("budget_exceeded", "run")]
     assert end_of(captured, "run")["otelagents.result"] == "error"
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_what_was_refused_says_why_wherever_it_is_read(
+    limited: Any, monkeypatch: pytest.MonkeyPatch, content: bool
+) -> None:
+    """The sentence is our own: it stands on span and run whether content is kept or not."""
+    captured = limited(Budget(scope="workflow", tokens=1000, enforce=True))
+    monkeypatch.setattr(captured.runtime, "capture", content)
+    with oa.run("shop"):
+        call(2000)
+    with pytest.raises(BudgetExceeded), oa.run("shop", id="r-2"), oa.agent("planner"):
+        call(1)
+    why = "The budget of workflow shop is spent: 2,000 tokens of 1,000 tokens."
+    run = fold(captured.signals).by_id["r-2"]
+    read = report(run, now=run.last, alive=alive)
+    assert read.error is not None
+    assert (read.error.type, read.error.message) == ("otel_agents.errors.BudgetExceeded", why)
+    assert captured.span("invoke_agent planner").status.description == why
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(scope="agent", tokens=1, enforce=True),
+        Budget(name="other", tokens=1, enforce=True),
+        Budget(scope="workflow", name="shop", tokens=1, enforce=True),
+    ],
+)
+def test_a_budget_for_another_is_reported_and_left_out(
+    limited: Any, monkeypatch: pytest.MonkeyPatch, budget: Budget
+) -> None:
+    """A scope cannot be given somebody else's limit: it would be stopped by it."""
+    monkeypatch.setattr(boundary, "strict", False)
+    monkeypatch.setattr(boundary, "counts", {})
+    limited()
+    with oa.run("shop", budget=budget) as run:
+        call(5)
+        call(5)
+        assert run.ledgers == ()
+    assert boundary.counts == {"run field budget": 1}
+
+
+def test_a_budget_may_name_the_scope_that_it_is_given_to(limited: Any) -> None:
+    """By its kind, its name or both."""
+    limited()
+    with oa.run("shop"):
+        for budget in (
+            Budget(scope="agent", tokens=1), Budget(name="planner", tokens=1),
+            Budget(scope="agent", name="planner", tokens=1),
+        ):  # fmt: skip
+            with oa.agent("planner", budget=budget) as agent:
+                assert len(agent.ledgers) == 1
 
 
 def test_async_with_and_decorator_are_refused_too(limited: Any) -> None:
@@ -284,18 +338,40 @@ def test_a_part_of_a_run_keeps_the_budget_of_the_run(limited: Any) -> None:
     assert [fact.ids.run_id for fact in facts] == ["far", "far"]
 
 
-def test_the_smallest_limit_holds_and_each_unit_enforces_for_itself(limited: Any) -> None:
+def test_the_smallest_limits_hold_and_each_unit_enforces_for_itself(limited: Any) -> None:
     """Limits of the settings and of a scope's fields are merged, unit by unit."""
-    captured = limited(Budget(usd=5.0), Budget(usd=2.0, tokens=10))
+    captured = limited(Budget(usd=5.0), Budget(usd=4.0, tokens=10), Budget(usd=9.0, enforce=True))
     with oa.run("shop", budget=Budget(usd=3.0, enforce=True)):
-        call(1_500_000)  # far over the tokens, which only report
+        call(2_500_000)  # far over the tokens, which only report
         call(500_000)
         with pytest.raises(BudgetExceeded) as raised:
             call(1)
-    assert (raised.value.unit, raised.value.limit) == ("USD", 2.0)
-    assert (captured.span("invoke_workflow shop").attributes or {})[
-        "otelagents.budget.usd.limit"
-    ] == 2.0
+    assert (raised.value.unit, raised.value.limit) == ("USD", 3.0)
+    attributes = captured.span("invoke_workflow shop").attributes or {}
+    assert attributes["otelagents.budget.usd.limit"] == 3.0
+    assert attributes["otelagents.budget.enforced.units"] == ("USD",)
+    assert not [key for key in attributes if key.endswith("enforced.limit")]
+
+
+def test_a_budget_that_only_reports_stops_nobody_beside_one_that_enforces(limited: Any) -> None:
+    """The smaller one is told of, the greater one refuses, and a reader of the run sees both."""
+    captured = limited(Budget(tokens=100), Budget(tokens=500, enforce=True))
+    with oa.run("shop", id="r-1"):
+        for _ in range(5):
+            call(100)
+        with pytest.raises(BudgetExceeded) as raised:
+            call(1)
+    assert (raised.value.limit, raised.value.spent) == (500, 500)
+    assert [(kind, payload["limit"]) for kind, payload in told(captured)] == [
+        (kind, limit) for limit in (100, 500) for kind in KINDS
+    ]
+    attributes = captured.span("invoke_workflow shop").attributes or {}
+    assert attributes["otelagents.budget.tokens.limit"] == 100
+    assert attributes["otelagents.budget.tokens.enforced.limit"] == 500
+    run = fold(captured.signals).by_id["r-1"]
+    read = report(run, now=run.last, alive=alive)
+    shown = [(one.limit, one.spent, one.state, one.enforced) for one in read.budgets]
+    assert shown == [(100, 500, "exceeded", False), (500, 500, "exceeded", True)]
 
 
 def test_another_try_of_a_run_goes_on_with_its_sum_and_may_have_more(limited: Any) -> None:
@@ -361,6 +437,38 @@ def test_seconds_leave_out_waits_for_a_human(limited: Any) -> None:
     assert end_of(captured, "run")["otelagents.budget.seconds.spent"] >= 0.02
 
 
+def test_a_limit_of_time_is_told_while_a_tool_hangs(limited: Any) -> None:
+    """No call and no end is needed for it: both events come while the run stands still."""
+    captured = limited(Budget(seconds=0.2), Budget(scope="phase", seconds=100))
+    with oa.run("shop", id="r-1"), oa.phase("build"), oa.tool("hangs"):
+        deadline = time.monotonic() + 20
+        while len(told(captured)) < 2 and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        assert levels(captured) == [("budget_warning", "run"), ("budget_exceeded", "run")]
+        facts = [signal for signal in captured.signals if signal.kind in KINDS]
+        assert {(fact.ids.run_id, fact.trace_id != "") for fact in facts} == {("r-1", True)}
+        # Killed now, it would have been heard of last when it told of the limit.
+        run = fold(captured.signals).by_id["r-1"]
+        read = report(run, now=run.last + 10**12, alive=lambda *_: False)
+        shown = {one.scope: (one.state, one.spent >= 0.2) for one in read.budgets}
+        assert shown == {"run": ("exceeded", True), "phase": ("within", False)}
+    assert len(told(captured)) == 2
+    labels = {"budget": "run", "unit": "second", "level": "exceeded"}
+    assert captured.metric("otelagents.budget.events", **labels) == 1
+
+
+def test_nobody_looks_at_the_time_where_no_limit_is_of_time(limited: Any) -> None:
+    """A budget of tokens has no look at the clock; one of time has none once its run is over."""
+    captured = limited(Budget(tokens=100), Budget(scope="phase", seconds=100))
+    ledgers: Any = captured.runtime.budgets
+    with oa.run("shop"):
+        assert ledgers.look() is None
+        with oa.phase("build"):
+            assert 0 < (ledgers.look() or 0) <= 80
+    assert ledgers.look() is None
+    assert ledgers._timed == set()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -407,6 +515,18 @@ def test_a_stream_by_hand_is_cut_and_counts_once(limited: Any) -> None:
     assert span["otelagents.usage.complete"] is False
 
 
+def test_a_stream_warns_while_it_runs(limited: Any) -> None:
+    """With the chunk that reaches the share, and not a second time with the answer."""
+    captured = limited(Budget(tokens=100, enforce=True))
+    with oa.run("shop"), model("priced") as asked:
+        asked.chunk(Usage(input_tokens=20, output_tokens=40, requests=1))
+        assert told(captured) == []
+        asked.chunk(Usage(input_tokens=20, output_tokens=60, requests=1))
+        assert levels(captured) == [("budget_warning", "run")]
+        asked.answered(Usage(input_tokens=20, output_tokens=65, requests=1))
+    assert [payload["spent"] for _, payload in told(captured)] == [80]
+
+
 def test_the_answer_replaces_what_the_chunks_said(limited: Any) -> None:
     """A stream that comes to its end counts what its answer says, and nothing of its chunks."""
     captured = limited(Budget(tokens=100, enforce=True))
@@ -417,7 +537,7 @@ def test_the_answer_replaces_what_the_chunks_said(limited: Any) -> None:
 
 
 def test_gauges_show_what_is_open_the_most_utilised_of_a_name(limited: Any) -> None:
-    """Of two runs the fuller one is shown, and none once both are over."""
+    """Of two runs the fuller one is shown."""
     captured = limited(Budget(tokens=100))
     with oa.run("shop"):
         call(10)
@@ -427,6 +547,29 @@ def test_gauges_show_what_is_open_the_most_utilised_of_a_name(limited: Any) -> N
             assert captured.metric("otelagents.budget.limit", **labels) == 100
             assert captured.metric("otelagents.budget.usage", **labels) == 70
             assert captured.metric("otelagents.budget.utilization", **labels) == pytest.approx(0.7)
+
+
+def test_gauges_show_a_run_that_is_shorter_than_an_export(
+    limited: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last values stay for a while, and then go; one that is open comes before them."""
+    captured = limited(Budget(tokens=100))
+
+    def use() -> float:
+        found: float = captured.metric("otelagents.budget.usage", budget="run", unit="token")
+        return found
+
+    for tokens in (30, 20):
+        with oa.run("shop"):
+            call(tokens)
+    assert [use(), use()] == [30, 30]
+    with oa.run("shop"):
+        call(10)
+        assert use() == 10
+    monkeypatch.setattr("otel_agents.ledgers.gauges._SECONDS", -1.0)
+    with oa.run("shop"):
+        call(40)
+    assert use() == 0
     assert captured.metric("otelagents.budget.limit") == 0
 
 

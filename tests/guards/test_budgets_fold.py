@@ -70,7 +70,10 @@ def run_of(captured: Captured) -> list[Signal]:
 @given(programs, st.one_of(st.none(), st.integers(100_000, 2_000_000)))
 def test_the_fold_equals_the_ledgers(work: list[Any], limit: int | None) -> None:
     """Whatever is opened inside whatever, both count the same to every key and judge it alike."""
-    budgets = [] if limit is None else [Budget(tokens=limit, usd=limit / 1e6)]
+    budgets = []
+    if limit is not None:
+        out_of_reach = Budget(tokens=limit * 100, enforce=True)
+        budgets = [Budget(tokens=limit, usd=limit / 1e6), out_of_reach]
     with capture(prices=PRICES, budgets=budgets) as captured:
         with oa.run("shop", id="r-1"):
             play(work)
@@ -89,7 +92,7 @@ def test_the_fold_equals_the_ledgers(work: list[Any], limit: int | None) -> None
             assert entry.spent.usd == pytest.approx(usd, abs=1e-9)
             assert entry.spent.tokens == tokens
             assert entry.limits == limits_
-            levels = [entry.level(unit, limit, ()) for unit, limit in entry.limits.items()]
+            levels = [entry.level(unit, limit, ()) for (unit, _), limit in entry.limits.items()]
             assert max(levels, key=["within", "warning", "exceeded"].index) == state
     told = {(one.label, one.unit, one.level, one.task) for one in run.crossings}
     assert told == {(o.label, o.unit, o.level, o.task) for o in _told(ledgers)}

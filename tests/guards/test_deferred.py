@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
@@ -22,15 +23,16 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 import otel_agents as oa
+from otel_agents.answers import Answer, answer_to
 from otel_agents.instrument.pydantic_ai_deferred import scope_id_of
+from otel_agents.signals import Signal
 from otel_agents.state.run import fold
 from otel_agents.state.view import view
 from otel_agents.testing import Captured, capture
+from otel_agents.vocabulary import ANSWERED_BY, DECISION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    from otel_agents.signals import Signal
 
 CALLS = {"deploy": "call-deploy", "ask": "call-ask"}
 
@@ -252,6 +254,45 @@ def test_a_run_that_ended_goes_on_waiting(captured: Captured) -> None:
     second = [span for span in captured.spans if span.name == "invoke_workflow shop"][1]
     wait = captured.span("human approve deploy")
     assert [link.context for link in second.links] == [wait.context]
+
+
+def test_a_call_that_was_answered_waits_to_be_taken_and_for_nobody() -> None:
+    """The program asks for the answer by the call's id; until then readers say that it is there."""
+    answer = Answer("call-deploy", "approved", "on Monday", "cli", time.time_ns())
+
+    class Place:
+        said: Answer | None = None
+
+        def poll(self, wait_id: str) -> Answer | None:
+            return self.said if wait_id == "call-deploy" else None
+
+    place = Place()
+    with capture(answers=place) as captured:
+        with oa.run("shop", id="r-1"):
+            agent_of("deploy").run_sync("go")
+        assert answer_to("call-deploy") is None
+        place.said = answer
+        assert answer_to("call-deploy") == answer
+        (asked,) = of(captured, "start")
+    said = {DECISION.key: "approved", ANSWERED_BY.key: "cli"}
+    fact = Signal(
+        id="zz", kind="human", edge="fact", name="human.answered", time=time.time_ns(),
+        scope_id=asked.scope_id, ids=asked.ids, attributes=said,
+    )  # fmt: skip
+    late = msgspec.structs.replace(
+        fact, id="aa", time=fact.time + 1, attributes={DECISION.key: "rejected"}
+    )
+    for order in ([*captured.signals, fact, late], [late, fact, *captured.signals]):
+        run = fold(order).by_id["r-1"]
+        found = view(run, now=time.time_ns(), alive=lambda *_: True)
+        assert found["status"] == "waiting"
+        assert [one["decision"] for one in found["waits"]] == ["approved"]
+
+
+def test_without_a_place_there_is_no_answer(captured: Captured) -> None:
+    """Nothing is raised, and nothing waited for."""
+    assert captured.runtime.answers is None
+    assert answer_to("call-deploy") is None
 
 
 def test_a_run_that_failed_waits_no_more(captured: Captured) -> None:

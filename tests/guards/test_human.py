@@ -15,6 +15,7 @@ from otel_agents.answers import Answer
 from otel_agents.boundary import boundary
 from otel_agents.event_types import check, event_of
 from otel_agents.humans import HumanScope
+from otel_agents.scopes import current
 from otel_agents.state.measures import Measures
 from otel_agents.state.run import fold
 from otel_agents.testing import Captured, capture
@@ -303,6 +304,77 @@ def test_a_block_may_say_what_came_of_it(captured: Captured) -> None:
     assert captured.metric("otelagents.hitl.escalations") == 4
 
 
+def test_a_block_takes_an_answer_from_elsewhere() -> None:
+    """It is there as soon as it came, the first that counts, and stands on the span."""
+    desk = Desk()
+    with capture(answers=desk) as captured:
+
+        @oa.human("second?")
+        def decorated() -> None:
+            (own,) = of(captured, "start")[1:]
+            desk.said[own.scope_id] = Answer(own.scope_id, "approved", None, "console", 1)
+            until(lambda: current_answer() is not None)
+
+        def current_answer() -> Answer | None:
+            scope = current()
+            assert isinstance(scope, HumanScope)
+            return scope.answer
+
+        async def main() -> None:
+            async with oa.human("third?", timeout=0.01) as third:
+                with pytest.raises(TimeoutError):
+                    await third
+                desk.say(third, "approved", "late, but not too late")
+                await asyncio.to_thread(until, lambda: third.answer is not None)
+
+        with oa.human("first?", id="go") as first:
+            desk.say(first, "rejected", "no")
+            until(lambda: first.answer is not None)
+            first.resolve("approved")
+        decorated()
+        asyncio.run(main())
+    assert first.answer is not None
+    assert (first.answer.wait_id, first.answer.text) == ("go", "no")
+    found = [one.attributes["otelagents.human.decision"] for one in of(captured, "end")]
+    assert found == ["rejected", "approved", "approved"]
+
+
+def test_nobody_is_told_that_a_block_has_no_place_to_ask(
+    captured: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The program asks by itself."""
+    with oa.waiting_for_human("call them"):
+        pass
+    assert caplog.records == []
+    assert len(of(captured, "end")) == 1
+
+
+def test_two_waits_of_one_id_are_each_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """While the first is open the second goes by its scope's id, which a warning tells."""
+    desk = Desk()
+
+    async def main() -> tuple[Answer, Answer]:
+        waits = [oa.human("deploy?", id="deploy") for _ in range(2)]
+        both = asyncio.gather(*(_awaited(one) for one in waits))
+        await asyncio.to_thread(until, lambda: all(not one.ended for one in waits))
+        first, second = waits
+        assert (first.wait_id, second.wait_id) == ("deploy", second.scope_id)
+        desk.say(first, "approved")
+        desk.say(second, "rejected")
+        return tuple(await both)
+
+    with capture(answers=desk) as captured, oa.run("shop", id="r-1"):
+        one, other = asyncio.run(main())
+        assert (one.decision, other.decision) == ("approved", "rejected")
+        with oa.human("deploy?", id="deploy") as again:
+            assert again.wait_id == "deploy"  # nobody else has it any more
+            with oa.run("another"), oa.human("deploy?", id="deploy") as elsewhere:
+                assert elsewhere.wait_id == "deploy"
+    said = [one.getMessage() for one in caplog.records if "'deploy'" in one.getMessage()]
+    assert len(said) == 1
+    assert said[0].endswith(f"answered by {of(captured, 'start')[1].scope_id}")
+
+
 def test_a_wait_that_is_used_again_is_asked_anew(captured: Captured) -> None:
     """The answer of the first time is not that of the second."""
     asked = oa.human("again?", timeout=0.01)
@@ -505,7 +577,7 @@ def test_the_read_model_says_who_is_waited_for() -> None:
     with capture() as captured, oa.run("shop", id="r-1"), oa.agent("boss"):
         with oa.human("deploy?", id="deploy-1", priority="high"):
             run = fold(captured.signals).by_id["r-1"]
-            found = view(run, now=time.time_ns() + 10**9, alive=lambda *_: True)
+            found = view(run, now=time.time_ns() + 15 * 10**9, alive=lambda *_: True)
         run = fold(captured.signals).by_id["r-1"]
         after = view(run, now=time.time_ns(), alive=lambda *_: True)
 
@@ -516,5 +588,5 @@ def test_the_read_model_says_who_is_waited_for() -> None:
         "id": "deploy-1", "reason": "deploy?", "priority": "high", "agent": "boss",
     }  # fmt: skip
     assert (after["status"], after["waits"]) == ("running", [])
-    assert found["waiting_seconds"] >= 1 > after["waiting_seconds"]
+    assert found["waiting_seconds"] >= 15 > after["waiting_seconds"]
     assert found["agents"]["items"][0]["waiting_seconds"] == found["waiting_seconds"]

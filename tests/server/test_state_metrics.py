@@ -19,6 +19,8 @@ from otel_agents.vocabulary import (
     LEASE_EXPIRES,
     TASK_QUEUE,
     TASK_STATE,
+    WAIT_ID,
+    WAIT_TOOL_CALL,
     WORKER_STATUS,
     WORKER_TASK,
     WORKER_TYPE,
@@ -168,6 +170,21 @@ def test_a_wait_for_a_human_ends(server: Running) -> None:
         store(server, *story.wait(8).end(f"h{number}", result).signals[told:])
         assert gauge(server, words.HUMAN_WAIT, "workflow")["shop"] == 0
     assert gauge(server, words.RUN_SILENCE, "workflow")["shop"] < 30
+
+
+def test_a_wait_that_was_answered_is_not_waited_for(server: Running) -> None:
+    """The call of a tool that was put off is open until the program takes the answer."""
+    story = Story("r-1", begin=at(300)).start("run", "r", "shop")
+    call = {WAIT_ID.key: "call-7", WAIT_TOOL_CALL.key: "call-7"}
+    story.start("human", "h", "approve deploy", parent="r", attributes=call).wait(1).end("r")
+    store(server, *story.signals)
+    assert gauge(server, words.HUMAN_WAIT, "workflow")["shop"] > 290
+    server.store.hitl.answer("call-7", "approved", None, "cli")
+    assert server.store.settle()
+    found = server.client.get("/api/runs/r-1").json()["data"]
+    assert [one["decision"] for one in found["waits"]] == ["approved"]
+    assert gauge(server, words.HUMAN_WAIT, "workflow")["shop"] == 0
+    assert "Answered, and not taken yet" in server.client.get("/runs/r-1").text
 
 
 def test_a_workflow_that_ran_is_told_at_zero_for_a_day(
