@@ -31,7 +31,7 @@ class Fault(NamedTuple):
 def planned(seconds: float, seed: int) -> list[Fault]:
     """Return the faults of a soak of so many seconds: of each kind about as many.
 
-    Four at least; one a minute in the first ten, then one in five minutes, so that processes live
+    Four at least; one a minute in ten minutes, 20 in an hour, evenly spread, so that processes live
     for long enough to show whether they grow.
     """
     chance = Random(seed)  # noqa: S311 - to be repeatable
