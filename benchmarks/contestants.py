@@ -253,7 +253,8 @@ def _openlit() -> Rig:
     return Rig(_plain_run(), on=on, off=off, flush=_flush_providers)
 
 
-_NO_SIGNALS: Final = {"OTEL_AGENTS_SINKS": ""}
+_NO_SIGNALS: Final = {"OTEL_AGENTS_SINKS": "none"}
+_BY_OTLP: Final = {"OTEL_AGENTS_SINKS": "otlp:"}
 _SPOOL: Final = {"OTEL_AGENTS_SPOOL": "1"}
 
 CONTESTANTS: Final = {
@@ -266,13 +267,16 @@ CONTESTANTS: Final = {
     "ours": Contestant(
         "ours, spans, metrics and signals (jsonl, sqlite, otlp)", _ours, _all_signals, "otel-agents"
     ),
+    "ours-otlp": Contestant(
+        "ours, signals to otlp alone", _ours, _all_signals, "otel-agents", _BY_OTLP
+    ),
     "ours-spool": Contestant("ours, spool", _ours, _all_signals, "otel-agents", _SPOOL),
     "ours-spool-otlp": Contestant(
         "ours, spool, signals to otlp alone",
         _ours,
         _all_signals,
         "otel-agents",
-        _SPOOL | {"OTEL_AGENTS_SINKS": "otlp:"},
+        _SPOOL | _BY_OTLP,
     ),
     "ours-in-run": Contestant(
         "the same inside a run, iteration and phase", _ours_in_a_run, _all_signals, "otel-agents"
