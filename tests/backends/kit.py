@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_agents.spool.directory import Directory
+
+from .growth import Growth
 
 if TYPE_CHECKING:
     from .zoo import Seen, Zoo
@@ -84,7 +84,7 @@ def start(home: Path, variables: dict[str, str], *, zero_code: bool) -> Ended:
         )
     assert process.stdout is not None
     lines = [process.stdout.readline()]
-    weight = _Weight(process.pid)
+    growth = Growth(process.pid)
     for line in process.stdout:
         lines.append(line)
         if line == "done\n":
@@ -101,35 +101,8 @@ def start(home: Path, variables: dict[str, str], *, zero_code: bool) -> Ended:
         "".join(lines),
         (home / "stderr").read_text(),
         time.monotonic() - done,
-        weight.grown(),
+        growth.mib() or 0.0,
     )
-
-
-class _Weight:
-    """Follows a process's peak of resident memory."""
-
-    def __init__(self, pid: int) -> None:
-        self._path = Path(f"/proc/{pid}/status")
-        self._first = self._peak = self._read("VmRSS") or 0.0
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def grown(self) -> float:
-        """Return the MiB added since the beginning."""
-        self._thread.join()
-        return self._peak - self._first
-
-    def _follow(self) -> None:
-        while (peak := self._read("VmHWM")) is not None:
-            self._peak = peak
-            time.sleep(0.02)
-
-    def _read(self, name: str) -> float | None:
-        try:
-            found = re.search(rf"{name}:\s+(\d+) kB", self._path.read_text())
-        except OSError:
-            return None
-        return int(found[1]) / 1024 if found else None
 
 
 def command(variables: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any]]:

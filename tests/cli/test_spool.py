@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from otel_agents.spool.directory import Directory
-from otel_agents.spool.segment import Segment, Source
-from tests.spool.conftest import Backend, serving
+from otel_agents.spool.segment import Segment
+from tests.spool.conftest import SOURCE, Backend, serving
 from tests.spool.test_lane import names, span
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .conftest import Shell
-
-_SOURCE: Final = Source(b"", "", b"", "")
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def spool(shell: Shell, tmp_path: Path) -> Directory:
     directory.make()
     segment = Segment.create(directory.path, "traces")
     for name in names(10):
-        segment.add_item(_SOURCE, span(name), 0)
+        segment.add_item(SOURCE, span(name), 0)
     segment.close()
     return directory
 

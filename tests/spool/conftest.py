@@ -19,13 +19,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from otel_agents.boundary import boundary
+from otel_agents.spool import lane as lane_module
+from otel_agents.spool import pauses
 from otel_agents.spool.destination import Destination
 from otel_agents.spool.directory import Directory
+from otel_agents.spool.lane import Lane
 from otel_agents.spool.over_http import HttpTransport
+from otel_agents.spool.segment import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+SOURCE = Source(b"", "", b"", "")
 
 _REQUESTS = {
     "/v1/traces": ExportTraceServiceRequest,
@@ -179,3 +186,22 @@ def directory(tmp_path: Path, losses: Losses) -> Directory:
     made = Directory(tmp_path / "spool", 64 << 20, losses)
     made.make()
     return made
+
+
+@pytest.fixture
+def lane(backend: Backend, directory: Directory) -> Iterator[Lane]:
+    """A lane of spans to the backend."""
+    made = Lane("traces", directory, backend.destination(), lambda *_: SOURCE)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Leave out the pauses between attempts, and take what would be logged."""
+    found: list[str] = []
+    monkeypatch.setattr(boundary, "strict", False)
+    monkeypatch.setattr(boundary, "warn", lambda text, *args: found.append(text % args))
+    monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(lane_module, "_LINGER_SECONDS", 0.01)
+    return found

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_agents.boundary import boundary
 from otel_agents.spool import lane as lane_module
 from otel_agents.spool import pauses
 from otel_agents.spool import segment as segment_module
@@ -18,31 +17,17 @@ from otel_agents.spool.memory import Memory
 from otel_agents.spool.records import SCOPE
 from otel_agents.spool.segment import Segment, Source
 
-from .test_lane import SOURCE, THING, end, in_a_minute, names, one_by_one, span
+from .conftest import SOURCE
+from .test_lane import THING, end, in_a_minute, names, one_by_one, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Backend, Losses
 
 
-@pytest.fixture(autouse=True)
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Leave out the pauses between attempts, and take what would be logged."""
-    found: list[str] = []
-    monkeypatch.setattr(boundary, "strict", False)
-    monkeypatch.setattr(boundary, "warn", lambda text, *args: found.append(text % args))
-    monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(lane_module, "_LINGER_SECONDS", 0.01)
-    return found
-
-
-@pytest.fixture
-def lane(backend: Backend, directory: Directory) -> Iterator[Lane]:
-    made = Lane("traces", directory, backend.destination(), lambda *_: SOURCE)
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("told")
 
 
 def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, first: Callable[[], None]) -> None:

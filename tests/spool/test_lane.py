@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_agents.boundary import boundary
-from otel_agents.spool import lane as lane_module
 from otel_agents.spool import memory, pauses
 from otel_agents.spool.directory import Directory
 from otel_agents.spool.lane import Lane
-from otel_agents.spool.segment import Segment, Source
+from otel_agents.spool.segment import Segment
 from tests.forking import Forked
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .conftest import SOURCE
 
+if TYPE_CHECKING:
     from .conftest import Backend, Losses
 
-SOURCE = Source(b"", "", b"", "")
+pytestmark = pytest.mark.usefixtures("told")
+
 THING = object()
 
 
@@ -34,24 +33,6 @@ def span(name: str) -> bytes:
 
 def names(count: int, first: int = 0) -> list[str]:
     return [f"span-{number}" for number in range(first, first + count)]
-
-
-@pytest.fixture(autouse=True)
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Leave out the pauses between attempts, and take what would be logged."""
-    found: list[str] = []
-    monkeypatch.setattr(boundary, "strict", False)
-    monkeypatch.setattr(boundary, "warn", lambda text, *args: found.append(text % args))
-    monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(lane_module, "_LINGER_SECONDS", 0.01)
-    return found
-
-
-@pytest.fixture
-def lane(backend: Backend, directory: Directory) -> Iterator[Lane]:
-    made = Lane("traces", directory, backend.destination(), lambda *_: SOURCE)
-    yield made
-    made.close()
 
 
 def end(lane: Lane, wanted: list[str]) -> None:
